@@ -1,0 +1,47 @@
+/*
+ * partition.h
+ *		Partitions of the tables that grow with time: finding the one that a
+ *		time belongs to, and having missing ones made.
+ *
+ * pg_partman makes and retires the partitions; this module drives it and keeps
+ * that work out of the way of readers and of the caller's transaction.
+ */
+#ifndef SENTIENT_PARTITION_H
+#define SENTIENT_PARTITION_H
+
+#include "datatype/timestamp.h"
+#include "utils/relcache.h"
+
+typedef struct PartitionRange
+{
+	Oid			relid;			/* InvalidOid when no partition takes the time */
+	bool		is_default;
+	TimestampTz lower;			/* inclusive; for the default partition the time asked for */
+	TimestampTz upper;			/* exclusive; for the default partition the time asked for */
+} PartitionRange;
+
+extern void partition_init(void);
+
+/*
+ * Find the partition of parent (range-partitioned by one timestamptz column)
+ * that takes the time.  The caller holds a lock on parent.
+ */
+extern PartitionRange partition_find(Relation parent, TimestampTz time);
+
+/*
+ * Have a partition made for each of these times, by a background worker in a
+ * transaction of its own, and wait for it within bounds.  The times that still
+ * have none afterwards belong to the default partition for now; the caller
+ * looks again with partition_find and calls partition_request_drain if so.
+ * Never raises an error for want of a partition.  The caller holds
+ * RowExclusiveLock on parent at most, and nothing on its default partition.
+ */
+extern void partition_ensure(Oid parent, const TimestampTz *times, int ntimes);
+
+/*
+ * Rows of this transaction went to parent's default partition: once it has
+ * committed, have them moved to partitions of their own.  Cheap to repeat.
+ */
+extern void partition_request_drain(Oid parent);
+
+#endif							/* SENTIENT_PARTITION_H */

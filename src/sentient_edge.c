@@ -1,0 +1,29 @@
+/*
+ * sentient_edge.c
+ *		Module magic and start-up.
+ *
+ * _PG_init calls each module's init in order of the dependencies, lowest first,
+ * and does nothing else.  It runs once in the postmaster when the library is in
+ * shared_preload_libraries, else in every backend that first calls a function
+ * of the extension.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+
+#include "base/base.h"
+#include "partition/partition.h"
+#include "telemetry/telemetry.h"
+
+PG_MODULE_MAGIC;
+
+void		_PG_init(void);
+
+void
+_PG_init(void)
+{
+	base_init();
+	partition_init();
+	telemetry_init();
+	MarkGUCPrefixReserved("sentient_edge");
+}
