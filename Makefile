@@ -1,7 +1,15 @@
 # sentient_edge: a PostgreSQL extension built with PGXS.
 #
-# make, make install   build and install against PG_CONFIG
-# make demo, make test everything on a bare Debian machine (see README.md)
+# make, make install    build and install against PG_CONFIG
+# make demo             a real flight log, from nothing to queries (KEEP=1 leaves the server up)
+# make test             every suite on throw-away servers of this machine's PostgreSQL
+# make test-matrix      the same on PostgreSQL 17 and 18, and pg_upgrade from 15 to 17
+# make test-sanitize    the SQL suites under AddressSanitizer and UBSan
+# make fuzz             each fuzz target for FUZZ_SECONDS (60)
+# make bench            ingest measured against a bare table
+# make lint             formats, static analysis, house rules
+#
+# All but the first line install what is missing with apt.
 
 EXTENSION = sentient_edge
 EXTVERSION = 1.0
@@ -18,15 +26,38 @@ EXTRA_CLEAN = $(INSTALL_SQL) $(wildcard src/*/*.o)
 PG_CPPFLAGS = -I$(srcdir)/src
 PG_CFLAGS = -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
 
+TOOLS = demo test test-matrix test-sanitize fuzz bench lint
+
 PG_CONFIG ?= pg_config
 override with_llvm = no
-PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
-ifneq ($(PGXS),)
-include $(PGXS)
+
+# The tools install a missing server themselves, and pg_config alone (libpq-dev) is not enough to build.
+ifneq ($(if $(MAKECMDGOALS),$(filter-out $(TOOLS),$(MAKECMDGOALS)),all),)
+PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
+ifeq ($(PGXS),)
+$(error no PostgreSQL server headers at PG_CONFIG=$(PG_CONFIG): install postgresql-server-dev-NN, or type make demo)
 endif
+include $(PGXS)
 
 all: $(INSTALL_SQL)
+
+$(OBJS): $(wildcard src/*.h src/*/*.h)
 
 $(INSTALL_SQL): $(INSTALL_PIECES:%=sql/install/%.sql) Makefile
 	{ echo '\echo Use "CREATE EXTENSION $(EXTENSION) CASCADE" to load this file. \quit'; \
 	  for piece in $(INSTALL_PIECES); do printf '\n-- ---- %s ----\n\n' $$piece; cat sql/install/$$piece.sql; done; } > $@.tmp && mv $@.tmp $@
+endif
+
+.PHONY: $(TOOLS)
+
+demo test lint:
+	@PG_CONFIG='$(PG_CONFIG)' KEEP='$(KEEP)' test/tools/$@
+
+test-matrix test-sanitize:
+	@PG_CONFIG='$(PG_CONFIG)' test/tools/$(@:test-%=%)
+
+fuzz:
+	@FUZZ_SECONDS='$(or $(FUZZ_SECONDS),60)' test/tools/fuzz
+
+bench:
+	@PG_CONFIG='$(PG_CONFIG)' test/tools/bench

@@ -1,0 +1,81 @@
+# SentientEdge.pm
+#		What the TAP tests share: servers that run the extension.
+#
+#   use lib 'test/t';	(test/tools/suites passes -I as well)
+#   use SentientEdge;
+#   my $node = sentient_server('main', conf => "work_mem = '8MB'", durable => 1);
+#   sentient_database($node, 'fleet');
+#   sentient_wait($node, 'fleet', "SELECT count(*) > 0 FROM ...", 'a partition was made');
+#
+# A server is a PostgreSQL::Test::Cluster: own directory, own Unix socket, gone
+# when the test ends.
+
+package SentientEdge;
+
+use strict;
+use warnings FATAL => 'all';
+
+use Exporter 'import';
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+our @EXPORT = qw(sentient_server sentient_conf sentient_database
+  sentient_drone sentient_wait);
+
+# Configuration of a server that runs the extension.  PostgreSQL::Test::Cluster
+# itself turns fsync and restart_after_crash off; a test that kills processes
+# says durable => 1 to have both as they are in service.
+sub sentient_conf
+{
+	my (%args) = (preload => 1, durable => 0, conf => '', @_);
+	my $conf = "max_worker_processes = 24\n";
+
+	$conf .= "shared_preload_libraries = 'sentient_edge'\n" if $args{preload};
+	$conf .= "fsync = on\nrestart_after_crash = on\n" if $args{durable};
+	return "$conf$args{conf}\n";
+}
+
+# A started server; arguments: preload (1), durable (0), conf (''), start (1),
+# init ({}: arguments of PostgreSQL::Test::Cluster's init).
+sub sentient_server
+{
+	my ($name, %args) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init(%{ $args{init} // {} });
+	$node->append_conf('postgresql.conf', sentient_conf(%args));
+	$node->start if $args{start} // 1;
+	return $node;
+}
+
+# A new database that has the extension.
+sub sentient_database
+{
+	my ($node, $database) = @_;
+
+	$node->safe_psql('postgres', "CREATE DATABASE $database");
+	$node->safe_psql($database,
+		'SET client_min_messages = warning; CREATE EXTENSION sentient_edge CASCADE');
+	return $database;
+}
+
+# Register a drone and return its id.
+sub sentient_drone
+{
+	my ($node, $database, $call_sign) = @_;
+
+	return $node->safe_psql($database,
+		"INSERT INTO core.drones (call_sign, drone_type) VALUES ('$call_sign', 'quadcopter') RETURNING drone_id");
+}
+
+# Wait until the query returns true, within PG_TEST_TIMEOUT_DEFAULT seconds;
+# one test.
+sub sentient_wait
+{
+	my ($node, $database, $query, $what) = @_;
+
+	return ok($node->poll_query_until($database, $query), $what);
+}
+
+1;
