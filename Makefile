@@ -39,12 +39,12 @@ $(error no PostgreSQL server headers at PG_CONFIG=$(PG_CONFIG): install postgres
 endif
 include $(PGXS)
 
-all: $(INSTALL_SQL)
+all installdata: $(INSTALL_SQL)
 
 $(OBJS): $(wildcard src/*.h src/*/*.h)
 
 $(INSTALL_SQL): $(INSTALL_PIECES:%=sql/install/%.sql) Makefile
-	{ echo '\echo Use "CREATE EXTENSION $(EXTENSION) CASCADE" to load this file. \quit'; \
+	{ printf '%s\n' '\echo Use "CREATE EXTENSION $(EXTENSION) CASCADE" to load this file. \quit'; \
 	  for piece in $(INSTALL_PIECES); do printf '\n-- ---- %s ----\n\n' $$piece; cat sql/install/$$piece.sql; done; } > $@.tmp && mv $@.tmp $@
 endif
 

@@ -51,7 +51,7 @@ apt_update() {
 # long as the installation takes, and the administrator's own file stays as it is.
 install_packages() {
 	missing=
-	for package; do
+	for package in "$@"; do
 		package_installed "$package" || missing="$missing $package"
 	done
 	[ -n "$missing" ] || return 0
@@ -105,6 +105,12 @@ find_postgres() {
 		done
 		;;
 	esac
+}
+
+# Everything that test/tools/test needs, the server included.
+install_test_packages() {
+	find_postgres
+	install_packages libipc-run-perl libtap-parser-sourcehandler-pgtap-perl faketime procps
 }
 
 # ---- the run's folder ----
@@ -192,11 +198,10 @@ copy_postgres() {
 
 # Build the source folder and install it by this pg_config; a log is printed when it fails.
 build_and_install() {
-	as_test_user make -s -C "$1" PG_CONFIG="$2" COPT="${3:-}" -j "$(nproc)" clean all install \
-		>"$RUN/build.log" 2>&1 || {
-		cat "$RUN/build.log"
-		die "the build failed"
-	}
+	for target in clean all install; do
+		as_test_user make -s -C "$1" PG_CONFIG="$2" COPT="${3:-}" -j "$(nproc)" $target \
+			>"$RUN/build.log" 2>&1 || { cat "$RUN/build.log" && die "the build failed"; }
+	done
 }
 
 # Start a server of the run in folder $1 with the extra configuration lines $2;
