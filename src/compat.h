@@ -12,4 +12,33 @@
 #error "sentient_edge supports PostgreSQL 15 to 18"
 #endif
 
+/* table_tuple_update tells which indexes need an entry: a bool until 15. */
+#if PG_VERSION_NUM >= 160000
+#define CompatUpdateIndexes						TU_UpdateIndexes
+#define compat_must_insert_indexes(which)		((which) != TU_None)
+#define compat_only_summarizing(which)			((which) == TU_Summarizing)
+#else
+#define CompatUpdateIndexes						bool
+#define compat_must_insert_indexes(which)		(which)
+#define compat_only_summarizing(which)			false
+#endif
+
+#if PG_VERSION_NUM >= 160000
+#define compat_exec_insert_index_tuples(rri, slot, estate, only_summarizing) \
+	ExecInsertIndexTuples(rri, slot, estate, only_summarizing, false, NULL, NIL, only_summarizing)
+#else
+#define compat_exec_insert_index_tuples(rri, slot, estate, only_summarizing) \
+	ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL)
+#endif
+
+#if PG_VERSION_NUM >= 180000
+#define compat_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan(heap, index, snapshot, NULL, nkeys, 0)
+#define compat_primary_key_index(rel)			RelationGetPrimaryKeyIndex(rel, false)
+#else
+#define compat_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan(heap, index, snapshot, nkeys, 0)
+#define compat_primary_key_index(rel)			RelationGetPrimaryKeyIndex(rel)
+#endif
+
 #endif							/* SENTIENT_COMPAT_H */

@@ -8,12 +8,8 @@
 #ifndef SENTIENT_ERRORS_H
 #define SENTIENT_ERRORS_H
 
-/* A sample names a drone that core.drones does not hold. */
-#define ERRCODE_SE_UNKNOWN_DRONE			MAKE_SQLSTATE('S', 'E', '0', '0', '1')
-/* A sample's recorded_at lies outside the accepted window. */
-#define ERRCODE_SE_OUTSIDE_ACCEPTED_WINDOW	MAKE_SQLSTATE('S', 'E', '0', '0', '2')
 /* A time has no partition yet and none could be made in time. */
-#define ERRCODE_SE_PARTITION_UNAVAILABLE	MAKE_SQLSTATE('S', 'E', '0', '0', '3')
+#define ERRCODE_SE_PARTITION_UNAVAILABLE	MAKE_SQLSTATE('S', 'E', '0', '0', '1')
 
 /*
  * Assertions of ours, independent of the server's USE_ASSERT_CHECKING: every

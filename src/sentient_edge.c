@@ -13,7 +13,6 @@
 
 #include "base/base.h"
 #include "partition/partition.h"
-#include "telemetry/telemetry.h"
 
 PG_MODULE_MAGIC;
 
@@ -24,6 +23,5 @@ _PG_init(void)
 {
 	base_init();
 	partition_init();
-	telemetry_init();
 	MarkGUCPrefixReserved("sentient_edge");
 }

@@ -15,6 +15,7 @@
 #ifndef SENTIENT_INGEST_H
 #define SENTIENT_INGEST_H
 
+#include "fmgr.h"
 #include "telemetry/sample.h"
 
 typedef struct IngestCounts
@@ -24,7 +25,15 @@ typedef struct IngestCounts
 	int32		rejected;
 } IngestCounts;
 
+typedef enum IngestOutcome
+{
+	INGEST_ACCEPTED,
+	INGEST_DUPLICATE,
+	INGEST_REJECTED,
+} IngestOutcome;
+
 typedef struct IngestBatch IngestBatch;
+struct RejectedSample;
 
 /* Builds the payload that is kept when the sample with that ordinal is rejected. */
 typedef Jsonb *(*IngestPayload) (void *arg, const Sample *sample);
@@ -49,6 +58,17 @@ extern void ingest_reject_last_because(IngestBatch *batch, int sqlerrcode, const
 
 /* Validate, deduplicate and store; returns with accepted + duplicate + rejected = sent. */
 extern IngestCounts ingest_finish(IngestBatch *batch);
+
+/*
+ * The same for samples that are kept already: outcomes, with room for every
+ * sample sent, tells what became of each, and the rejected ones are returned
+ * instead of written.
+ */
+extern IngestCounts ingest_finish_outcomes(IngestBatch *batch, IngestOutcome *outcomes,
+										   struct RejectedSample **rejected);
+
+/* How many samples ingest_next has handed out. */
+extern int	ingest_count_sent(const IngestBatch *batch);
 
 /* The composite (accepted, duplicate, rejected) that every ingest function returns. */
 extern Datum ingest_counts_datum(FunctionCallInfo fcinfo, IngestCounts counts);

@@ -98,11 +98,27 @@ extern SampleFault sample_set_number(Sample *sample, SampleColumn column, double
 /* The number in a column that is present, as a double. */
 extern double sample_get_number(const Sample *sample, SampleColumn column);
 
+/* SQLSTATE of a fault, as the MAKE_SQLSTATE code. */
+extern int	sample_fault_sqlstate(SampleFault fault);
+
+/* The fault in words, palloc'd; column and value as they apply to it. */
+extern char *sample_fault_reason(SampleFault fault, const Sample *sample, SampleColumn column, double value);
+
 /* The sample as the JSON object that telemetry.ingest would take. */
 extern Jsonb *sample_to_jsonb(const Sample *sample);
 
 /* Fill a virtual slot of the table's (or drone_latest's) leading columns. */
 extern void sample_store_slot(const Sample *sample, TimestampTz received_at, TupleTableSlot *slot);
+
+/* Take the values of a row of the table (or of drone_latest's leading columns) that the slot holds. */
+extern void sample_from_slot(Sample *sample, TupleTableSlot *slot);
+
+/* Push a pair into the JSON object under construction; NaN and infinity become strings. */
+extern void sample_push_string(JsonbParseState **state, const char *key, const char *value, int length);
+extern void sample_push_number(JsonbParseState **state, const char *key, double value);
+extern void sample_push_time(JsonbParseState **state, const char *key, TimestampTz value);
+extern void sample_push_uuid(JsonbParseState **state, const char *key, const pg_uuid_t *value);
+extern void sample_push_jsonb(JsonbParseState **state, const char *key, Jsonb *value);
 
 /* Column of that name (snake_case, founding API's key or camelCase); 0 when none. */
 extern SampleColumn sample_column_by_key(const char *key, int length);

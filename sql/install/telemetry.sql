@@ -1,0 +1,425 @@
+--
+-- telemetry: samples, latest state, rejected samples, events, alerts, flight paths.
+--
+-- telemetry.drone_telemetry and its partitions are ordinary tables of the
+-- database, not members of the extension, so that pg_dump carries them whole.
+--
+
+CREATE SCHEMA telemetry;
+COMMENT ON SCHEMA telemetry IS
+  'High-rate samples of the fleet, its latest state, events, alerts and flight paths';
+
+-- The ranges are the ones of sample_columns in src/telemetry/sample.c, which the
+-- ingest functions check; these constraints guard plain INSERT and COPY.
+CREATE TABLE telemetry.drone_telemetry (
+    drone_id             uuid             NOT NULL,
+    recorded_at          timestamptz      NOT NULL,
+    latitude             double precision CONSTRAINT latitude_range CHECK (latitude BETWEEN -90 AND 90),
+    longitude            double precision CONSTRAINT longitude_range CHECK (longitude BETWEEN -180 AND 180),
+    altitude_m           real             CONSTRAINT altitude_m_range CHECK (altitude_m BETWEEN -1000 AND 100000),
+    relative_altitude_m  real             CONSTRAINT relative_altitude_m_range CHECK (relative_altitude_m BETWEEN -100000 AND 100000),
+    battery_percentage   real             CONSTRAINT battery_percentage_range CHECK (battery_percentage BETWEEN 0 AND 100),
+    battery_voltage_v    real             CONSTRAINT battery_voltage_v_range CHECK (battery_voltage_v BETWEEN 0 AND 1000),
+    ground_speed_ms      real             CONSTRAINT ground_speed_ms_range CHECK (ground_speed_ms BETWEEN 0 AND 1000),
+    vertical_speed_ms    real             CONSTRAINT vertical_speed_ms_range CHECK (vertical_speed_ms BETWEEN -1000 AND 1000),
+    heading_deg          real             CONSTRAINT heading_deg_range CHECK (heading_deg BETWEEN 0 AND 360),
+    roll_deg             real             CONSTRAINT roll_deg_range CHECK (roll_deg BETWEEN -180 AND 180),
+    pitch_deg            real             CONSTRAINT pitch_deg_range CHECK (pitch_deg BETWEEN -180 AND 180),
+    temperature_c        real             CONSTRAINT temperature_c_range CHECK (temperature_c BETWEEN -150 AND 500),
+    signal_strength_dbm  real             CONSTRAINT signal_strength_dbm_range CHECK (signal_strength_dbm BETWEEN -200 AND 100),
+    gps_satellites       smallint         CONSTRAINT gps_satellites_range CHECK (gps_satellites BETWEEN 0 AND 255),
+    gps_fix              smallint         CONSTRAINT gps_fix_range CHECK (gps_fix BETWEEN 0 AND 8),
+    flight_mode          text,
+    extra                jsonb,
+    received_at          timestamptz      NOT NULL DEFAULT now(),
+    CONSTRAINT drone_telemetry_pkey PRIMARY KEY (drone_id, recorded_at)
+) PARTITION BY RANGE (recorded_at);
+
+COMMENT ON TABLE telemetry.drone_telemetry IS
+  'One row a sample; a value that the drone did not send is NULL, never 0';
+COMMENT ON COLUMN telemetry.drone_telemetry.drone_id IS 'Drone that sent the sample (core.drones)';
+COMMENT ON COLUMN telemetry.drone_telemetry.recorded_at IS 'When the drone took the sample; inside the accepted window of sentient_edge.settings';
+COMMENT ON COLUMN telemetry.drone_telemetry.latitude IS 'WGS 84 latitude, degrees, -90 to 90';
+COMMENT ON COLUMN telemetry.drone_telemetry.longitude IS 'WGS 84 longitude, degrees, -180 to 180';
+COMMENT ON COLUMN telemetry.drone_telemetry.altitude_m IS 'Altitude above mean sea level, metres';
+COMMENT ON COLUMN telemetry.drone_telemetry.relative_altitude_m IS 'Altitude above the home position, metres';
+COMMENT ON COLUMN telemetry.drone_telemetry.battery_percentage IS 'Remaining battery charge, percent, 0 to 100';
+COMMENT ON COLUMN telemetry.drone_telemetry.battery_voltage_v IS 'Battery voltage, volts';
+COMMENT ON COLUMN telemetry.drone_telemetry.ground_speed_ms IS 'Speed over ground, metres a second';
+COMMENT ON COLUMN telemetry.drone_telemetry.vertical_speed_ms IS 'Vertical speed, metres a second, up is positive';
+COMMENT ON COLUMN telemetry.drone_telemetry.heading_deg IS 'Heading, degrees clockwise from true north, 0 to 360';
+COMMENT ON COLUMN telemetry.drone_telemetry.roll_deg IS 'Roll, degrees, -180 to 180';
+COMMENT ON COLUMN telemetry.drone_telemetry.pitch_deg IS 'Pitch, degrees, -180 to 180';
+COMMENT ON COLUMN telemetry.drone_telemetry.temperature_c IS 'Temperature at the drone, degrees Celsius';
+COMMENT ON COLUMN telemetry.drone_telemetry.signal_strength_dbm IS 'Received radio signal, dBm';
+COMMENT ON COLUMN telemetry.drone_telemetry.gps_satellites IS 'Satellites in view';
+COMMENT ON COLUMN telemetry.drone_telemetry.gps_fix IS 'GPS fix type as MAVLink numbers it: 0 no receiver, 1 none, 2 2D, 3 3D, 4 DGPS, 5 RTK float, 6 RTK fixed, 7 static, 8 PPP';
+COMMENT ON COLUMN telemetry.drone_telemetry.flight_mode IS 'Flight mode by the autopilot''s own name';
+COMMENT ON COLUMN telemetry.drone_telemetry.extra IS 'What the drone sent that has no column of its own';
+COMMENT ON COLUMN telemetry.drone_telemetry.received_at IS 'When the server took the sample';
+
+CREATE TABLE telemetry.drone_telemetry_default PARTITION OF telemetry.drone_telemetry DEFAULT;
+COMMENT ON TABLE telemetry.drone_telemetry_default IS
+  'Samples whose partition could not be made yet; maintenance moves them out';
+
+-- pg_partman copies a new partition's extra properties from here.
+CREATE TABLE telemetry.drone_telemetry_template (LIKE telemetry.drone_telemetry);
+COMMENT ON TABLE telemetry.drone_telemetry_template IS
+  'Template of the partitions of telemetry.drone_telemetry; always empty';
+
+-- The newest sample of each drone.  The leading columns are those of
+-- telemetry.drone_telemetry, in the same order; src/telemetry/latest.c counts on it.
+CREATE TABLE telemetry.drone_latest (
+    drone_id             uuid             PRIMARY KEY REFERENCES core.drones (drone_id),
+    recorded_at          timestamptz      NOT NULL,
+    latitude             double precision,
+    longitude            double precision,
+    altitude_m           real,
+    relative_altitude_m  real,
+    battery_percentage   real,
+    battery_voltage_v    real,
+    ground_speed_ms      real,
+    vertical_speed_ms    real,
+    heading_deg          real,
+    roll_deg             real,
+    pitch_deg            real,
+    temperature_c        real,
+    signal_strength_dbm  real,
+    gps_satellites       smallint,
+    gps_fix              smallint,
+    flight_mode          text,
+    extra                jsonb,
+    received_at          timestamptz      NOT NULL
+) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0.5);
+COMMENT ON TABLE telemetry.drone_latest IS
+  'Newest sample of each drone, changed in the transaction that stores it; never goes back in time';
+SELECT pg_catalog.pg_extension_config_dump('telemetry.drone_latest', '');
+
+CREATE TABLE telemetry.rejected_samples (
+    rejection_id  bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    rejected_at   timestamptz NOT NULL DEFAULT now(),
+    route         text        NOT NULL,
+    drone_id      uuid,
+    recorded_at   timestamptz,
+    reason        text        NOT NULL,
+    sqlstate      text        NOT NULL CHECK (sqlstate ~ '^[0-9A-Z]{5}$'),
+    payload       jsonb       NOT NULL,
+    retry_count   integer     NOT NULL DEFAULT 0 CHECK (retry_count >= 0),
+    retried_at    timestamptz,
+    resolved_at   timestamptz,
+    resolution    text        CHECK (resolution IN ('accepted', 'duplicate')),
+    CHECK ((resolved_at IS NULL) = (resolution IS NULL))
+);
+COMMENT ON TABLE telemetry.rejected_samples IS
+  'Samples that were refused, each with its payload and the reason; telemetry.retry_rejected takes them up again';
+COMMENT ON COLUMN telemetry.rejected_samples.route IS 'Function that refused the sample';
+COMMENT ON COLUMN telemetry.rejected_samples.payload IS 'The sample as it was sent, in the form that telemetry.ingest takes';
+COMMENT ON COLUMN telemetry.rejected_samples.resolution IS 'What became of it when it was taken up again; NULL while it waits';
+CREATE INDEX rejected_samples_waiting_idx ON telemetry.rejected_samples (rejection_id) WHERE resolved_at IS NULL;
+CREATE INDEX rejected_samples_drone_idx ON telemetry.rejected_samples (drone_id, rejected_at);
+SELECT pg_catalog.pg_extension_config_dump('telemetry.rejected_samples', '');
+SELECT pg_catalog.pg_extension_config_dump('telemetry.rejected_samples_rejection_id_seq', '');
+
+CREATE TABLE telemetry.drone_events (
+    event_id     uuid        PRIMARY KEY DEFAULT gen_random_uuid(),
+    drone_id     uuid        NOT NULL REFERENCES core.drones (drone_id),
+    occurred_at  timestamptz NOT NULL,
+    received_at  timestamptz NOT NULL DEFAULT now(),
+    event_type   text        NOT NULL CHECK (event_type <> ''),
+    severity     text        NOT NULL DEFAULT 'info'
+                 CHECK (severity IN ('emergency', 'alert', 'critical', 'error', 'warning', 'notice', 'info', 'debug')),
+    message      text,
+    payload      jsonb,
+    source       text        NOT NULL DEFAULT 'client'
+);
+COMMENT ON TABLE telemetry.drone_events IS
+  'What happened to a drone: status texts of the autopilot, alerts, changes that an operator noted';
+COMMENT ON COLUMN telemetry.drone_events.severity IS 'Severity by its syslog name, as MAVLink numbers them';
+-- The same event sent twice (a log imported again) is one event.
+CREATE UNIQUE INDEX drone_events_identity_idx
+    ON telemetry.drone_events (drone_id, occurred_at, event_type, md5(coalesce(message, '')));
+CREATE INDEX drone_events_time_idx ON telemetry.drone_events (occurred_at DESC);
+CREATE INDEX drone_events_serious_idx ON telemetry.drone_events (occurred_at DESC)
+    WHERE severity IN ('emergency', 'alert', 'critical', 'error');
+CREATE INDEX drone_events_text_idx ON telemetry.drone_events
+    USING gin (to_tsvector('simple', coalesce(message, '')));
+SELECT pg_catalog.pg_extension_config_dump('telemetry.drone_events', '');
+
+CREATE TABLE telemetry.alert_rules (
+    rule_id          uuid             PRIMARY KEY DEFAULT gen_random_uuid(),
+    name             text             NOT NULL UNIQUE CHECK (name <> ''),
+    metric           text             NOT NULL CHECK (metric <> ''),
+    comparison       text             NOT NULL CHECK (comparison IN ('<', '<=', '>', '>=', '=', '<>')),
+    threshold        double precision NOT NULL,
+    clear_threshold  double precision,
+    hold_for         interval         NOT NULL DEFAULT '0' CHECK (hold_for >= interval '0'),
+    severity         text             NOT NULL DEFAULT 'warning'
+                     CHECK (severity IN ('emergency', 'alert', 'critical', 'error', 'warning', 'notice', 'info')),
+    drone_type       text,
+    drone_id         uuid             REFERENCES core.drones (drone_id) ON DELETE CASCADE,
+    enabled          boolean          NOT NULL DEFAULT true,
+    created_at       timestamptz      NOT NULL DEFAULT now(),
+    updated_at       timestamptz      NOT NULL DEFAULT now(),
+    CHECK (drone_type IS NULL OR drone_id IS NULL)
+);
+COMMENT ON TABLE telemetry.alert_rules IS
+  'Limits on the columns of a sample; crossing one opens an alert';
+COMMENT ON COLUMN telemetry.alert_rules.metric IS 'Numeric column of telemetry.drone_telemetry that the rule watches';
+COMMENT ON COLUMN telemetry.alert_rules.clear_threshold IS 'Value that closes the alert again; the threshold itself when NULL';
+COMMENT ON COLUMN telemetry.alert_rules.hold_for IS 'How long, by the samples'' own times, the limit must stay crossed';
+COMMENT ON COLUMN telemetry.alert_rules.drone_type IS 'Only drones of this type; every drone when both this and drone_id are NULL';
+SELECT pg_catalog.pg_extension_config_dump('telemetry.alert_rules', '');
+
+CREATE TABLE telemetry.geofences (
+    fence_id        uuid        PRIMARY KEY DEFAULT gen_random_uuid(),
+    name            text        NOT NULL UNIQUE CHECK (name <> ''),
+    kind            text        NOT NULL CHECK (kind IN ('inclusion', 'exclusion')),
+    boundary        polygon     NOT NULL CHECK (npoints(boundary) >= 3),
+    floor_m         real,
+    ceiling_m       real,
+    valid_from      timestamptz,
+    valid_until     timestamptz,
+    severity        text        NOT NULL DEFAULT 'critical'
+                    CHECK (severity IN ('emergency', 'alert', 'critical', 'error', 'warning', 'notice', 'info')),
+    drone_type      text,
+    drone_id        uuid        REFERENCES core.drones (drone_id) ON DELETE CASCADE,
+    enabled         boolean     NOT NULL DEFAULT true,
+    created_at      timestamptz NOT NULL DEFAULT now(),
+    updated_at      timestamptz NOT NULL DEFAULT now(),
+    CHECK (floor_m IS NULL OR ceiling_m IS NULL OR floor_m < ceiling_m),
+    CHECK (valid_from IS NULL OR valid_until IS NULL OR valid_from < valid_until),
+    CHECK (drone_type IS NULL OR drone_id IS NULL)
+);
+COMMENT ON TABLE telemetry.geofences IS
+  'Areas that drones must stay in (inclusion) or out of (exclusion)';
+COMMENT ON COLUMN telemetry.geofences.boundary IS 'Polygon of (longitude, latitude) points, degrees';
+COMMENT ON COLUMN telemetry.geofences.floor_m IS 'Lower edge of the altitude band, metres above mean sea level; unbounded when NULL';
+COMMENT ON COLUMN telemetry.geofences.ceiling_m IS 'Upper edge of the altitude band, metres above mean sea level; unbounded when NULL';
+SELECT pg_catalog.pg_extension_config_dump('telemetry.geofences', '');
+
+CREATE TABLE telemetry.real_time_alerts (
+    alert_id         uuid             PRIMARY KEY DEFAULT gen_random_uuid(),
+    drone_id         uuid             NOT NULL REFERENCES core.drones (drone_id),
+    rule_id          uuid             REFERENCES telemetry.alert_rules (rule_id) ON DELETE SET NULL,
+    fence_id         uuid             REFERENCES telemetry.geofences (fence_id) ON DELETE SET NULL,
+    alert_type       text             NOT NULL DEFAULT 'rule' CHECK (alert_type IN ('rule', 'geofence', 'link_loss')),
+    severity         text             NOT NULL
+                     CHECK (severity IN ('emergency', 'alert', 'critical', 'error', 'warning', 'notice', 'info')),
+    message          text,
+    opened_at        timestamptz      NOT NULL,
+    opened_value     double precision,
+    last_value       double precision,
+    last_seen_at     timestamptz,
+    cleared_at       timestamptz,
+    acknowledged_at  timestamptz,
+    acknowledged_by  uuid,
+    CHECK (cleared_at IS NULL OR cleared_at >= opened_at)
+);
+COMMENT ON TABLE telemetry.real_time_alerts IS
+  'Alerts raised by rules, geofences and link loss; open while cleared_at is NULL, at most one open for a drone and a rule';
+COMMENT ON COLUMN telemetry.real_time_alerts.opened_at IS 'Time of the sample that opened the alert';
+CREATE UNIQUE INDEX real_time_alerts_open_rule_idx ON telemetry.real_time_alerts (drone_id, rule_id)
+    WHERE cleared_at IS NULL AND rule_id IS NOT NULL;
+CREATE UNIQUE INDEX real_time_alerts_open_fence_idx ON telemetry.real_time_alerts (drone_id, fence_id)
+    WHERE cleared_at IS NULL AND fence_id IS NOT NULL;
+CREATE INDEX real_time_alerts_open_idx ON telemetry.real_time_alerts (severity, opened_at DESC) WHERE cleared_at IS NULL;
+CREATE INDEX real_time_alerts_drone_idx ON telemetry.real_time_alerts (drone_id, opened_at DESC);
+SELECT pg_catalog.pg_extension_config_dump('telemetry.real_time_alerts', '');
+
+CREATE TABLE telemetry.flight_paths (
+    path_id         uuid             PRIMARY KEY DEFAULT gen_random_uuid(),
+    drone_id        uuid             NOT NULL REFERENCES core.drones (drone_id),
+    mission_id      uuid             REFERENCES core.missions (mission_id) ON DELETE SET NULL,
+    kind            text             NOT NULL DEFAULT 'flown' CHECK (kind IN ('planned', 'flown')),
+    started_at      timestamptz,
+    ended_at        timestamptz,
+    waypoints       jsonb            NOT NULL DEFAULT '[]' CHECK (jsonb_typeof(waypoints) = 'array'),
+    sample_count    bigint           CHECK (sample_count >= 0),
+    distance_m      double precision CHECK (distance_m >= 0),
+    max_altitude_m  real,
+    created_at      timestamptz      NOT NULL DEFAULT now(),
+    CHECK (started_at IS NULL OR ended_at IS NULL OR started_at <= ended_at)
+);
+COMMENT ON TABLE telemetry.flight_paths IS 'Planned and flown paths, reduced to way points';
+COMMENT ON COLUMN telemetry.flight_paths.waypoints IS
+  'Array of objects with latitude, longitude (degrees), altitude_m and, on flown paths, recorded_at';
+CREATE INDEX flight_paths_drone_idx ON telemetry.flight_paths (drone_id, started_at DESC);
+CREATE INDEX flight_paths_mission_idx ON telemetry.flight_paths (mission_id) WHERE mission_id IS NOT NULL;
+SELECT pg_catalog.pg_extension_config_dump('telemetry.flight_paths', '');
+
+--
+-- Plain INSERT, COPY, UPDATE, DELETE and TRUNCATE keep the latest state as well.
+--
+
+CREATE FUNCTION telemetry.after_insert_samples() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'telemetry_after_insert_samples';
+COMMENT ON FUNCTION telemetry.after_insert_samples() IS
+  'Statement trigger of telemetry.drone_telemetry: checks that the drones exist (23503) and recorded_at lies in the accepted window (22008), then brings telemetry.drone_latest up to date; not to be called';
+
+CREATE FUNCTION telemetry.rebuild_latest(drone_ids uuid[] DEFAULT NULL) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    ids uuid[] := coalesce(drone_ids, ARRAY(SELECT d.drone_id FROM core.drones d));
+    changed bigint;
+BEGIN
+    DELETE FROM telemetry.drone_latest l
+     WHERE l.drone_id = ANY (ids)
+       AND NOT EXISTS (SELECT FROM telemetry.drone_telemetry t WHERE t.drone_id = l.drone_id);
+    DELETE FROM telemetry.drone_latest l
+     USING unnest(ids) i (drone_id), LATERAL (SELECT max(t.recorded_at) AS recorded_at
+             FROM telemetry.drone_telemetry t WHERE t.drone_id = i.drone_id) newest
+     WHERE l.drone_id = i.drone_id AND l.recorded_at > newest.recorded_at;
+    INSERT INTO telemetry.drone_latest
+    SELECT newest.* FROM unnest(ids) i (drone_id), LATERAL (SELECT * FROM telemetry.drone_telemetry t
+            WHERE t.drone_id = i.drone_id ORDER BY t.recorded_at DESC LIMIT 1) newest
+    ON CONFLICT (drone_id) DO UPDATE SET (recorded_at, latitude, longitude, altitude_m, relative_altitude_m, battery_percentage,
+         battery_voltage_v, ground_speed_ms, vertical_speed_ms, heading_deg, roll_deg, pitch_deg,
+         temperature_c, signal_strength_dbm, gps_satellites, gps_fix, flight_mode, extra, received_at)
+     = (excluded.recorded_at, excluded.latitude, excluded.longitude, excluded.altitude_m,
+         excluded.relative_altitude_m, excluded.battery_percentage, excluded.battery_voltage_v,
+         excluded.ground_speed_ms, excluded.vertical_speed_ms, excluded.heading_deg, excluded.roll_deg,
+         excluded.pitch_deg, excluded.temperature_c, excluded.signal_strength_dbm,
+         excluded.gps_satellites, excluded.gps_fix, excluded.flight_mode, excluded.extra,
+         excluded.received_at)
+     WHERE drone_latest IS DISTINCT FROM excluded AND drone_latest.recorded_at <= excluded.recorded_at;
+    GET DIAGNOSTICS changed = ROW_COUNT;
+    RETURN changed;
+END $$;
+COMMENT ON FUNCTION telemetry.rebuild_latest(uuid[]) IS
+'Makes telemetry.drone_latest again from the stored samples, for these drones or, when NULL, for all.
+Returns how many drones'' rows were written. Needed only after partitions were changed behind the triggers'' back. May be called by sentient_admin.';
+
+CREATE FUNCTION telemetry.after_change_samples() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF TG_OP = 'TRUNCATE' THEN
+        PERFORM telemetry.rebuild_latest();
+    ELSIF TG_OP = 'DELETE' THEN
+        PERFORM telemetry.rebuild_latest(ARRAY(SELECT DISTINCT o.drone_id FROM old_samples o));
+    ELSE
+        PERFORM telemetry.rebuild_latest(ARRAY(SELECT o.drone_id FROM old_samples o
+                                               UNION SELECT n.drone_id FROM new_samples n));
+    END IF;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION telemetry.after_change_samples() IS
+  'Statement trigger of telemetry.drone_telemetry: rebuilds telemetry.drone_latest from the samples that are left after UPDATE, DELETE or TRUNCATE; not to be called';
+
+CREATE TRIGGER samples_inserted AFTER INSERT ON telemetry.drone_telemetry
+    REFERENCING NEW TABLE AS new_samples
+    FOR EACH STATEMENT EXECUTE FUNCTION telemetry.after_insert_samples();
+CREATE TRIGGER samples_updated AFTER UPDATE ON telemetry.drone_telemetry
+    REFERENCING OLD TABLE AS old_samples NEW TABLE AS new_samples
+    FOR EACH STATEMENT EXECUTE FUNCTION telemetry.after_change_samples();
+CREATE TRIGGER samples_deleted AFTER DELETE ON telemetry.drone_telemetry
+    REFERENCING OLD TABLE AS old_samples
+    FOR EACH STATEMENT EXECUTE FUNCTION telemetry.after_change_samples();
+CREATE TRIGGER samples_truncated AFTER TRUNCATE ON telemetry.drone_telemetry
+    FOR EACH STATEMENT EXECUTE FUNCTION telemetry.after_change_samples();
+
+--
+-- Ingest
+--
+
+CREATE FUNCTION telemetry.ingest(payload jsonb,
+    OUT accepted integer, OUT duplicate integer, OUT rejected integer)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'telemetry_ingest';
+COMMENT ON FUNCTION telemetry.ingest(jsonb) IS
+'Stores one sample (a JSON object) or many (an array of objects) in the caller''s transaction.
+Keys are the columns of telemetry.drone_telemetry, in snake_case or camelCase (droneId); timestamp stands for recorded_at, an ISO 8601 time, UTC when it names no zone. Keys that are no column are kept in extra. Units and ranges are those of the columns.
+Returns how many samples were accepted, were duplicates of stored ones (same drone_id and recorded_at), and were rejected; their sum is the number sent. Rejected samples are kept in telemetry.rejected_samples with reason and SQLSTATE.
+Errors: 22004 payload is null; 22023 payload is neither an object nor an array. May be called by sentient_operator and above.';
+
+CREATE FUNCTION telemetry.ingest_batch(
+    drone_ids            uuid[],
+    recorded_at          timestamptz[],
+    latitude             double precision[] DEFAULT NULL,
+    longitude            double precision[] DEFAULT NULL,
+    altitude_m           double precision[] DEFAULT NULL,
+    relative_altitude_m  double precision[] DEFAULT NULL,
+    battery_percentage   double precision[] DEFAULT NULL,
+    battery_voltage_v    double precision[] DEFAULT NULL,
+    ground_speed_ms      double precision[] DEFAULT NULL,
+    vertical_speed_ms    double precision[] DEFAULT NULL,
+    heading_deg          double precision[] DEFAULT NULL,
+    roll_deg             double precision[] DEFAULT NULL,
+    pitch_deg            double precision[] DEFAULT NULL,
+    temperature_c        double precision[] DEFAULT NULL,
+    signal_strength_dbm  double precision[] DEFAULT NULL,
+    gps_satellites       integer[] DEFAULT NULL,
+    gps_fix              integer[] DEFAULT NULL,
+    flight_mode          text[] DEFAULT NULL,
+    extra                jsonb[] DEFAULT NULL,
+    OUT accepted integer, OUT duplicate integer, OUT rejected integer)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'telemetry_ingest_batch';
+COMMENT ON FUNCTION telemetry.ingest_batch(uuid[], timestamptz[], double precision[], double precision[], double precision[], double precision[], double precision[], double precision[], double precision[], double precision[], double precision[], double precision[], double precision[], double precision[], double precision[], integer[], integer[], text[], jsonb[]) IS
+'Stores many samples, one array a column, in the caller''s transaction; the fastest way in.
+The arrays have one dimension and equal lengths; a NULL array is a column that no sample has. Units and ranges are those of the columns of telemetry.drone_telemetry.
+Returns accepted, duplicate and rejected counts, whose sum is the arrays'' length. Rejected samples are kept in telemetry.rejected_samples with reason and SQLSTATE.
+Errors: 22004 drone_ids or recorded_at is null; 2202E the arrays differ in length or have several dimensions. May be called by sentient_operator and above.';
+
+CREATE FUNCTION telemetry.retry_rejected(max_rows integer DEFAULT 10000,
+    OUT accepted integer, OUT duplicate integer, OUT rejected integer)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'telemetry_retry_rejected';
+COMMENT ON FUNCTION telemetry.retry_rejected(integer) IS
+'Takes up to max_rows (1 or more) waiting rows of telemetry.rejected_samples, least often retried first, and ingests them again, for instance after an unknown drone was registered.
+Samples that are stored now, or are there already, are marked as resolved; the others stay with their newest reason. Returns the counts of this run. Rows that another session is retrying are left to it.
+Errors: 22023 max_rows below 1. May be called by sentient_operator and above.';
+
+CREATE FUNCTION telemetry.drone_health(drone_id uuid,
+    OUT status text, OUT last_seen_at timestamptz, OUT age_s double precision,
+    OUT battery_percentage real, OUT gps_fix smallint, OUT gps_satellites smallint,
+    OUT signal_strength_dbm real, OUT open_alerts bigint, OUT problems text[])
+    LANGUAGE sql STABLE PARALLEL SAFE
+    BEGIN ATOMIC
+        SELECT CASE WHEN l.recorded_at IS NULL THEN 'unknown'
+                    WHEN l.recorded_at < now() - interval '10 seconds' THEN 'offline'
+                    WHEN cardinality(p.problems) > 0 OR a.open_alerts > 0 THEN 'degraded'
+                    ELSE 'healthy' END,
+               l.recorded_at,
+               extract(epoch FROM now() - l.recorded_at)::double precision,
+               l.battery_percentage, l.gps_fix, l.gps_satellites, l.signal_strength_dbm,
+               a.open_alerts, p.problems
+          FROM core.drones d
+          LEFT JOIN telemetry.drone_latest l ON l.drone_id = d.drone_id
+          CROSS JOIN LATERAL (
+               SELECT array_remove(ARRAY[
+                        CASE WHEN l.battery_percentage <= 15 THEN 'battery low' END,
+                        CASE WHEN l.gps_fix < 3 THEN 'no 3D position fix' END,
+                        CASE WHEN l.gps_satellites < 6 THEN 'few satellites' END,
+                        CASE WHEN l.signal_strength_dbm < -100 THEN 'weak signal' END], NULL) AS problems) p
+          CROSS JOIN LATERAL (
+               SELECT count(*) AS open_alerts FROM telemetry.real_time_alerts r
+                WHERE r.drone_id = d.drone_id AND r.cleared_at IS NULL) a
+         WHERE d.drone_id = drone_health.drone_id;
+    END;
+COMMENT ON FUNCTION telemetry.drone_health(uuid) IS
+'Condition of a drone by its newest sample. status is unknown (no sample yet), offline (newest sample older than 10 s), degraded (an open alert or a problem) or healthy; age_s is the sample''s age in seconds; problems names battery low (15 % or less), no 3D position fix, few satellites (under 6), weak signal (under -100 dBm).
+Returns NULLs for a drone that core.drones does not hold. May be called by sentient_viewer and above.';
+
+SELECT sentient_edge.adopt_partitioned_table('telemetry.drone_telemetry');
+
+--
+-- Grants: viewers read; operators send samples and note events; admins configure.
+--
+
+GRANT USAGE ON SCHEMA telemetry TO sentient_viewer;
+GRANT SELECT ON telemetry.drone_telemetry, telemetry.drone_latest, telemetry.drone_events, telemetry.alert_rules,
+    telemetry.geofences, telemetry.real_time_alerts, telemetry.flight_paths TO sentient_viewer;
+GRANT SELECT ON telemetry.rejected_samples TO sentient_analyst;
+GRANT INSERT ON telemetry.drone_telemetry TO sentient_operator;
+GRANT INSERT, UPDATE ON telemetry.drone_events, telemetry.flight_paths, telemetry.alert_rules, telemetry.geofences TO sentient_operator;
+GRANT DELETE ON telemetry.alert_rules, telemetry.geofences TO sentient_operator;
+GRANT UPDATE (acknowledged_at, acknowledged_by) ON telemetry.real_time_alerts TO sentient_operator;
+GRANT UPDATE, DELETE, TRUNCATE ON telemetry.drone_telemetry TO sentient_admin;
+GRANT DELETE ON telemetry.rejected_samples, telemetry.drone_events, telemetry.flight_paths,
+    telemetry.real_time_alerts, telemetry.drone_latest TO sentient_admin;
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA telemetry FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION telemetry.ingest(jsonb), telemetry.retry_rejected(integer),
+    telemetry.ingest_batch(uuid[], timestamptz[], double precision[], double precision[], double precision[], double precision[], double precision[], double precision[], double precision[], double precision[], double precision[], double precision[], double precision[], double precision[], double precision[], integer[], integer[], text[], jsonb[])
+    TO sentient_operator;
+GRANT EXECUTE ON FUNCTION telemetry.rebuild_latest(uuid[]) TO sentient_admin;
+GRANT EXECUTE ON FUNCTION telemetry.drone_health(uuid) TO sentient_viewer;

@@ -1,0 +1,647 @@
+/*
+ * ingest.c
+ *		Validates, deduplicates and stores a batch of decoded samples.
+ *
+ * Called by every ingest function; runs in the caller's transaction.  Order of
+ * work, and of the locks that come with it:
+ *
+ *	1. samples are grouped by drone, each drone's in order of time; repeats
+ *	   inside the batch are duplicates;
+ *	2. each drone's latest state is read, unlocked: samples newer than it need
+ *	   no look-up, a drone that does not exist has its samples rejected;
+ *	3. months that have no partition yet get one, by a worker of its own;
+ *	4. in a subtransaction, rows are stored in order of (drone_id, recorded_at),
+ *	   then drone_latest is advanced in order of drone_id.  A unique violation
+ *	   means that another session stored the same sample after we looked: the
+ *	   subtransaction is rolled back and steps 2 to 4 are done again, now looking
+ *	   up every sample;
+ *	5. rejected samples are written.
+ *
+ * Rows first and drone_latest last is the order in which plain INSERT and its
+ * statement trigger come, too, so that the two do not deadlock.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "common/hashfn.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+#include "base/settings.h"
+#include "compat.h"
+#include "errors.h"
+#include "partition/partition.h"
+#include "telemetry/ingest.h"
+#include "telemetry/latest.h"
+#include "telemetry/rejected.h"
+#include "telemetry/sample_store.h"
+
+/* Attempts against sessions that store the same samples, before giving up. */
+#define MAX_ATTEMPTS	100
+
+/* Samples are handed out from blocks, whose addresses stay. */
+#define BLOCK_SAMPLES	512
+
+/* A sample and what the batch does with it. */
+typedef struct StagedSample
+{
+	Sample		sample;			/* first: ingest_next hands out its address */
+	struct StagedSample *next;	/* of the same drone, in order of time at last */
+	SampleState state;
+} StagedSample;
+
+/* All samples of one drone. */
+typedef struct DroneGroup
+{
+	pg_uuid_t	drone_id;
+	char		status;			/* of the hash table */
+	int			nsamples;
+	bool		in_order;		/* the list runs in order of time, without repeats */
+	StagedSample *first;
+	StagedSample *last;
+	StagedSample *newest_stored;
+	LatestState latest;
+} DroneGroup;
+
+#define SH_PREFIX		group
+#define SH_ELEMENT_TYPE	DroneGroup
+#define SH_KEY_TYPE		pg_uuid_t
+#define SH_KEY			drone_id
+#define SH_HASH_KEY(tb, key)	hash_bytes((key).data, UUID_LEN)
+#define SH_EQUAL(tb, a, b)		(memcmp((a).data, (b).data, UUID_LEN) == 0)
+#define SH_SCOPE		static inline
+#define SH_DEFINE
+#define SH_DECLARE
+#include "lib/simplehash.h"
+
+struct IngestBatch
+{
+	const char *route;
+	IngestPayload payload;
+	void	   *payload_arg;
+	MemoryContext context;		/* current at ingest_begin */
+	TimestampTz accept_from;
+	TimestampTz accept_until;
+
+	StagedSample *block;		/* the newest block */
+	int			block_used;
+	StagedSample *last;			/* what ingest_next handed out last */
+	int			nsent;
+
+	group_hash *groups;
+	DroneGroup **order;			/* the groups in order of drone_id */
+	DroneGroup *current;		/* the group of the last sample */
+
+	RejectedSample *rejected;	/* newest first */
+	IngestCounts counts;
+};
+
+/*
+ * Start a batch.
+ */
+IngestBatch *
+ingest_begin(const char *route)
+{
+	IngestBatch *batch = palloc0(sizeof(IngestBatch));
+	const SentientSettings *settings = settings_get();
+
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot store samples during recovery"),
+				 errhint("Send them to the primary server.")));
+	if (XactReadOnly)
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot store samples in a read-only transaction")));
+
+	batch->route = route;
+	batch->context = CurrentMemoryContext;
+	batch->accept_from = settings->accept_from;
+	batch->accept_until = GetCurrentTimestamp() + settings->accept_ahead_us;
+	batch->groups = group_create(CurrentMemoryContext, 64, NULL);
+	return batch;
+}
+
+/*
+ * Have rejected payloads built by the route.
+ */
+void
+ingest_set_payload(IngestBatch *batch, IngestPayload payload, void *arg)
+{
+	batch->payload = payload;
+	batch->payload_arg = arg;
+}
+
+static void
+keep_rejected(IngestBatch *batch, const Sample *sample, int sqlerrcode, const char *reason)
+{
+	MemoryContext old = MemoryContextSwitchTo(batch->context);
+	RejectedSample *rejected = palloc0(sizeof(RejectedSample));
+
+	rejected->payload = batch->payload != NULL ?
+		batch->payload(batch->payload_arg, sample) : sample_to_jsonb(sample);
+	rejected->has_drone_id = sample_has(sample, SAMPLE_DRONE_ID);
+	rejected->drone_id = sample->drone_id;
+	rejected->has_recorded_at = sample_has(sample, SAMPLE_RECORDED_AT);
+	rejected->recorded_at = sample->recorded_at;
+	rejected->ordinal = sample->ordinal;
+	rejected->sqlerrcode = sqlerrcode;
+	rejected->reason = pstrdup(reason);
+	rejected->next = batch->rejected;
+	batch->rejected = rejected;
+	batch->counts.rejected++;
+	MemoryContextSwitchTo(old);
+}
+
+static void
+reject(IngestBatch *batch, const Sample *sample, SampleFault fault, SampleColumn column, double value)
+{
+	int			sqlerrcode = sample_fault_sqlstate(fault);
+	char	   *reason = sample_fault_reason(fault, sample, column, value);
+
+	keep_rejected(batch, sample, sqlerrcode, reason);
+	pfree(reason);
+}
+
+/*
+ * Put the sample that was handed out last into its drone's group.
+ */
+static void
+stage_last(IngestBatch *batch)
+{
+	StagedSample *staged = batch->last;
+	Sample	   *sample;
+	DroneGroup *group;
+	bool		found;
+
+	if (staged == NULL)
+		return;
+	batch->last = NULL;
+	sample = &staged->sample;
+
+	if (unlikely(!sample_has(sample, SAMPLE_DRONE_ID)))
+	{
+		reject(batch, sample, SAMPLE_NULL_DRONE_ID, 0, 0);
+		return;
+	}
+	if (unlikely(!sample_has(sample, SAMPLE_RECORDED_AT)))
+	{
+		reject(batch, sample, SAMPLE_NULL_RECORDED_AT, 0, 0);
+		return;
+	}
+	if (unlikely(sample->recorded_at < batch->accept_from ||
+				 sample->recorded_at > batch->accept_until))
+	{
+		reject(batch, sample, SAMPLE_OUTSIDE_WINDOW, 0, 0);
+		return;
+	}
+
+	/* A drone's samples often come in a row. */
+	group = batch->current;
+	if (group == NULL || memcmp(&group->drone_id, &sample->drone_id, UUID_LEN) != 0)
+	{
+		group = group_insert(batch->groups, sample->drone_id, &found);
+		if (!found)
+		{
+			group->nsamples = 0;
+			group->in_order = true;
+			group->first = group->last = NULL;
+		}
+		batch->current = group;
+	}
+
+	if (group->last != NULL)
+	{
+		if (sample->recorded_at <= group->last->sample.recorded_at)
+			group->in_order = false;
+		group->last->next = staged;
+	}
+	else
+		group->first = staged;
+	group->last = staged;
+	group->nsamples++;
+}
+
+/*
+ * The next sample to fill.
+ */
+Sample *
+ingest_next(IngestBatch *batch)
+{
+	StagedSample *staged;
+
+	stage_last(batch);
+
+	if (batch->block == NULL || batch->block_used == BLOCK_SAMPLES)
+	{
+		batch->block = MemoryContextAlloc(batch->context, BLOCK_SAMPLES * sizeof(StagedSample));
+		batch->block_used = 0;
+		CHECK_FOR_INTERRUPTS();
+	}
+	staged = &batch->block[batch->block_used++];
+	memset(staged, 0, sizeof(StagedSample));
+	staged->sample.ordinal = batch->nsent++;
+	batch->last = staged;
+	return &staged->sample;
+}
+
+/*
+ * Reject the sample that was handed out last.
+ */
+void
+ingest_reject_last(IngestBatch *batch, SampleFault fault, SampleColumn column, double value)
+{
+	se_assert(batch->last != NULL);
+	reject(batch, &batch->last->sample, fault, column, value);
+	batch->last = NULL;
+}
+
+/*
+ * Reject the sample that was handed out last for a reason of the route's own.
+ */
+void
+ingest_reject_last_because(IngestBatch *batch, int sqlerrcode, const char *reason)
+{
+	se_assert(batch->last != NULL);
+	keep_rejected(batch, &batch->last->sample, sqlerrcode, reason);
+	batch->last = NULL;
+}
+
+static int
+compare_groups(const void *a, const void *b)
+{
+	return memcmp(&(*(DroneGroup *const *) a)->drone_id, &(*(DroneGroup *const *) b)->drone_id, UUID_LEN);
+}
+
+/* By time, then by the order in which they were sent. */
+static int
+compare_staged(const void *a, const void *b)
+{
+	const Sample *left = &(*(StagedSample *const *) a)->sample;
+	const Sample *right = &(*(StagedSample *const *) b)->sample;
+
+	if (left->recorded_at != right->recorded_at)
+		return left->recorded_at < right->recorded_at ? -1 : 1;
+	return left->ordinal < right->ordinal ? -1 : 1;
+}
+
+/*
+ * Bring a drone's samples in order of time; of equal times the first sent stays.
+ */
+static void
+sort_group(IngestBatch *batch, DroneGroup *group)
+{
+	StagedSample **all = MemoryContextAllocHuge(batch->context, sizeof(StagedSample *) * group->nsamples);
+	StagedSample *staged = group->first;
+	int			n = group->nsamples;
+
+	for (int i = 0; i < n; i++, staged = staged->next)
+		all[i] = staged;
+	qsort(all, n, sizeof(StagedSample *), compare_staged);
+
+	group->first = group->last = all[0];
+	group->nsamples = 1;
+	for (int i = 1; i < n; i++)
+	{
+		if (all[i]->sample.recorded_at == group->last->sample.recorded_at)
+		{
+			batch->counts.duplicate++;
+			continue;
+		}
+		group->last->next = all[i];
+		group->last = all[i];
+		group->nsamples++;
+	}
+	group->last->next = NULL;
+	group->in_order = true;
+	pfree(all);
+}
+
+/*
+ * Put the groups and the samples in each into the order in which rows are stored.
+ */
+static void
+put_in_order(IngestBatch *batch)
+{
+	group_iterator iterator;
+	DroneGroup *group;
+	int			n = 0;
+
+	batch->order = palloc(sizeof(DroneGroup *) * Max(batch->groups->members, 1));
+	group_start_iterate(batch->groups, &iterator);
+	while ((group = group_iterate(batch->groups, &iterator)) != NULL)
+	{
+		if (!group->in_order)
+			sort_group(batch, group);
+		batch->order[n++] = group;
+	}
+	qsort(batch->order, n, sizeof(DroneGroup *), compare_groups);
+}
+
+/*
+ * Read every drone's latest state; samples of drones that do not exist are
+ * rejected and their groups emptied.
+ */
+static void
+read_latest(IngestBatch *batch, bool unsure)
+{
+	LatestTable *table = latest_open();
+
+	for (int i = 0; i < batch->groups->members; i++)
+	{
+		DroneGroup *group = batch->order[i];
+
+		if (group->nsamples == 0)
+			continue;
+		group->latest = latest_read(table, &group->drone_id);
+		group->newest_stored = NULL;
+		for (StagedSample *staged = group->first; staged != NULL; staged = staged->next)
+		{
+			if (!group->latest.drone_exists)
+				reject(batch, &staged->sample, SAMPLE_UNKNOWN_DRONE, 0, 0);
+			else if (unsure || !group->latest.has_sample ||
+					 staged->sample.recorded_at <= group->latest.recorded_at)
+				staged->state = SAMPLE_UNSURE;
+			else
+				staged->state = SAMPLE_NEW;
+		}
+		if (!group->latest.drone_exists)
+			group->nsamples = 0;
+	}
+	latest_close(table);
+}
+
+/*
+ * Have partitions made for the months of the batch that have none.
+ */
+static void
+ensure_partitions(IngestBatch *batch, Relation parent)
+{
+	PartitionRange range = {0};
+	TimestampTz *missing = NULL;
+	int			nmissing = 0;
+	int			allocated = 0;
+
+	for (int i = 0; i < batch->groups->members; i++)
+	{
+		DroneGroup *group = batch->order[i];
+
+		if (group->nsamples == 0)
+			continue;
+		for (StagedSample *staged = group->first; staged != NULL; staged = staged->next)
+		{
+			TimestampTz time = staged->sample.recorded_at;
+
+			if (OidIsValid(range.relid) && !range.is_default &&
+				time >= range.lower && time < range.upper)
+				continue;
+			range = partition_find(parent, time);
+			if (OidIsValid(range.relid) && !range.is_default)
+				continue;
+
+			/* Times of one day surely share a partition. */
+			if (nmissing > 0 && missing[nmissing - 1] / USECS_PER_DAY == time / USECS_PER_DAY)
+				continue;
+			if (nmissing == allocated)
+			{
+				allocated = Max(64, allocated * 2);
+				missing = missing == NULL ? palloc(sizeof(TimestampTz) * allocated)
+					: repalloc(missing, sizeof(TimestampTz) * allocated);
+			}
+			missing[nmissing++] = time;
+		}
+	}
+
+	if (nmissing > 0)
+	{
+		partition_ensure(RelationGetRelid(parent), missing, nmissing);
+		pfree(missing);
+	}
+}
+
+/*
+ * Store the batch's rows and advance drone_latest.  False when a drone's
+ * state changed under us in a way that needs a new look.
+ */
+static bool
+store_batch(IngestBatch *batch, Relation parent, bool *used_default)
+{
+	TimestampTz received_at = GetCurrentTransactionStartTimestamp();
+	SampleStore *store = sample_store_open(parent, received_at);
+	LatestTable *table;
+
+	for (int i = 0; i < batch->groups->members; i++)
+	{
+		DroneGroup *group = batch->order[i];
+
+		if (group->nsamples == 0)
+			continue;
+		CHECK_FOR_INTERRUPTS();
+		for (StagedSample *staged = group->first; staged != NULL; staged = staged->next)
+			sample_store_append(store, &staged->sample, &staged->state);
+	}
+	*used_default = sample_store_close(store);
+
+	table = latest_open();
+	for (int i = 0; i < batch->groups->members; i++)
+	{
+		DroneGroup *group = batch->order[i];
+
+		if (group->nsamples == 0)
+			continue;
+		for (StagedSample *staged = group->first; staged != NULL; staged = staged->next)
+		{
+			if (staged->state == SAMPLE_STORED)
+				group->newest_stored = staged;
+		}
+		if (group->newest_stored != NULL &&
+			!latest_advance(table, &group->latest, &group->newest_stored->sample, received_at))
+			return false;		/* the subtransaction's end releases the rest */
+	}
+	latest_close(table);
+	return true;
+}
+
+/*
+ * One attempt at storing, in a subtransaction.  False when it met another
+ * session's work and was rolled back.
+ */
+static bool
+try_store(IngestBatch *batch, Relation parent, bool last_attempt)
+{
+	MemoryContext old_context = CurrentMemoryContext;
+	ResourceOwner old_owner = CurrentResourceOwner;
+	bool		stored = false;
+	bool		used_default = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(old_context);
+
+	PG_TRY();
+	{
+		stored = store_batch(batch, parent, &used_default);
+		if (stored)
+			ReleaseCurrentSubTransaction();
+		else
+			RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(old_context);
+		CurrentResourceOwner = old_owner;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(old_context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(old_context);
+		CurrentResourceOwner = old_owner;
+		if (last_attempt ||
+			(error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION &&
+			 error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED))
+			ReThrowError(error);
+		FreeErrorData(error);
+		stored = false;
+	}
+	PG_END_TRY();
+
+	if (stored && used_default)
+		partition_request_drain(RelationGetRelid(parent));
+	return stored;
+}
+
+/*
+ * Count what became of the samples, and tell of each if the caller wants it.
+ */
+static void
+count_outcomes(IngestBatch *batch, IngestOutcome *outcomes)
+{
+	if (outcomes != NULL)
+	{
+		for (int i = 0; i < batch->nsent; i++)
+			outcomes[i] = INGEST_DUPLICATE;
+		for (RejectedSample *rejected = batch->rejected; rejected != NULL; rejected = rejected->next)
+			outcomes[rejected->ordinal] = INGEST_REJECTED;
+	}
+
+	for (int i = 0; i < batch->groups->members; i++)
+	{
+		DroneGroup *group = batch->order[i];
+
+		if (group->nsamples == 0)
+			continue;
+		for (StagedSample *staged = group->first; staged != NULL; staged = staged->next)
+		{
+			if (staged->state != SAMPLE_STORED)
+			{
+				batch->counts.duplicate++;
+				continue;
+			}
+			batch->counts.accepted++;
+			if (outcomes != NULL)
+				outcomes[staged->sample.ordinal] = INGEST_ACCEPTED;
+		}
+	}
+
+	se_assert(batch->counts.accepted + batch->counts.duplicate + batch->counts.rejected == batch->nsent);
+}
+
+static IngestCounts
+finish(IngestBatch *batch, IngestOutcome *outcomes)
+{
+	MemoryContext work = AllocSetContextCreate(CurrentMemoryContext, "ingest", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(work);
+	Relation	parent;
+
+	stage_last(batch);
+	put_in_order(batch);
+
+	if (batch->groups->members > 0)
+	{
+		parent = table_openrv(makeRangeVar("telemetry", "drone_telemetry", -1), RowExclusiveLock);
+		for (int attempt = 1;; attempt++)
+		{
+			read_latest(batch, attempt > 1);
+			if (attempt == 1)
+				ensure_partitions(batch, parent);
+			if (try_store(batch, parent, attempt == MAX_ATTEMPTS))
+				break;
+			if (attempt == MAX_ATTEMPTS)
+				ereport(ERROR,
+						(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+						 errmsg("could not store samples because of concurrent changes to their drones"),
+						 errhint("Send them again.")));
+		}
+		table_close(parent, NoLock);
+	}
+
+	count_outcomes(batch, outcomes);
+	if (batch->rejected != NULL && outcomes == NULL)
+		rejected_write(batch->route, batch->rejected);
+
+	/* A later call of the same statement must see, and may change, what this one wrote. */
+	CommandCounterIncrement();
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(work);
+	return batch->counts;
+}
+
+/*
+ * Validate, deduplicate and store; what is rejected is kept.
+ */
+IngestCounts
+ingest_finish(IngestBatch *batch)
+{
+	return finish(batch, NULL);
+}
+
+/*
+ * The same for samples that are kept elsewhere already: outcomes, one a sample
+ * sent, tells what became of each, and the rejected ones are returned instead
+ * of written.
+ */
+IngestCounts
+ingest_finish_outcomes(IngestBatch *batch, IngestOutcome *outcomes, RejectedSample **rejected)
+{
+	IngestCounts counts = finish(batch, outcomes);
+
+	*rejected = batch->rejected;
+	return counts;
+}
+
+/* How many samples have been handed out. */
+int
+ingest_count_sent(const IngestBatch *batch)
+{
+	return batch->nsent;
+}
+
+/*
+ * The composite (accepted, duplicate, rejected).
+ */
+Datum
+ingest_counts_datum(FunctionCallInfo fcinfo, IngestCounts counts)
+{
+	TupleDesc	desc;
+	Datum		values[3];
+	bool		nulls[3] = {false, false, false};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	values[0] = Int32GetDatum(counts.accepted);
+	values[1] = Int32GetDatum(counts.duplicate);
+	values[2] = Int32GetDatum(counts.rejected);
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+}

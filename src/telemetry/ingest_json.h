@@ -1,0 +1,21 @@
+/*
+ * ingest_json.h
+ *		Samples out of JSON values.
+ */
+#ifndef SENTIENT_INGEST_JSON_H
+#define SENTIENT_INGEST_JSON_H
+
+#include "telemetry/ingest.h"
+
+typedef struct JsonReader JsonReader;
+
+/*
+ * A reader that adds what it reads to the batch.  What it has read must live
+ * until the batch is finished.
+ */
+extern JsonReader *json_reader_create(IngestBatch *batch);
+
+/* Read one sample; a value that is none is rejected. */
+extern void json_reader_read(JsonReader *reader, Jsonb *jsonb);
+
+#endif							/* SENTIENT_INGEST_JSON_H */

@@ -1,0 +1,247 @@
+/*
+ * insert_trigger.c
+ *		The statement trigger behind plain INSERT and COPY into
+ *		telemetry.drone_telemetry.
+ *
+ * It reads the statement's new rows once, noting each drone's newest time; the
+ * rows themselves are then taken from the table, by primary key.  Checks what
+ * a constraint cannot: the drones exist and the times lie in the accepted
+ * window.  Advances drone_latest in order of drone_id, the order in which
+ * ingest.c does it.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "commands/trigger.h"
+#include "common/hashfn.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+#include "base/settings.h"
+#include "compat.h"
+#include "errors.h"
+#include "partition/partition.h"
+#include "telemetry/latest.h"
+
+PG_FUNCTION_INFO_V1(telemetry_after_insert_samples);
+
+typedef struct NewestTime
+{
+	pg_uuid_t	drone_id;
+	char		status;			/* of the hash table */
+	TimestampTz recorded_at;
+} NewestTime;
+
+#define SH_PREFIX		newest
+#define SH_ELEMENT_TYPE	NewestTime
+#define SH_KEY_TYPE		pg_uuid_t
+#define SH_KEY			drone_id
+#define SH_HASH_KEY(tb, key)	hash_bytes((key).data, UUID_LEN)
+#define SH_EQUAL(tb, a, b)		(memcmp((a).data, (b).data, UUID_LEN) == 0)
+#define SH_SCOPE		static inline
+#define SH_DEFINE
+#define SH_DECLARE
+#include "lib/simplehash.h"
+
+static int
+compare_newest(const void *a, const void *b)
+{
+	return memcmp(&((const NewestTime *) a)->drone_id, &((const NewestTime *) b)->drone_id, UUID_LEN);
+}
+
+/*
+ * Read the new rows; true when some went to the default partition.
+ */
+static bool
+collect_newest(newest_hash *drones, Relation parent, Tuplestorestate *rows)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(parent), &TTSOpsMinimalTuple);
+	const SentientSettings *settings = settings_get();
+	TimestampTz accept_from = settings->accept_from;
+	TimestampTz accept_until = GetCurrentTimestamp() + settings->accept_ahead_us;
+	PartitionRange range = {0};
+	bool		used_default = false;
+	int64		nrows = 0;
+
+	while (tuplestore_gettupleslot(rows, true, false, slot))
+	{
+		pg_uuid_t	drone_id;
+		TimestampTz recorded_at;
+		NewestTime *newest;
+		bool		found;
+
+		if ((nrows++ & 0xFFF) == 0)
+			CHECK_FOR_INTERRUPTS();
+
+		/* Both are NOT NULL. */
+		slot_getsomeattrs(slot, SAMPLE_RECORDED_AT);
+		drone_id = *DatumGetUUIDP(slot->tts_values[SAMPLE_DRONE_ID - 1]);
+		recorded_at = DatumGetTimestampTz(slot->tts_values[SAMPLE_RECORDED_AT - 1]);
+
+		if (unlikely(recorded_at < accept_from || recorded_at > accept_until))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATETIME_FIELD_OVERFLOW),
+					 errmsg("recorded_at %s is outside the accepted window", timestamptz_to_str(recorded_at)),
+					 errdetail("The drone is %s.",
+							   DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&drone_id)))),
+					 errhint("The window is set by telemetry.accept_from and telemetry.accept_ahead in sentient_edge.settings.")));
+
+		if (unlikely(!OidIsValid(range.relid) || range.is_default ||
+					 recorded_at < range.lower || recorded_at >= range.upper))
+		{
+			range = partition_find(parent, recorded_at);
+			if (range.is_default)
+				used_default = true;
+		}
+
+		newest = newest_insert(drones, drone_id, &found);
+		if (!found || recorded_at > newest->recorded_at)
+			newest->recorded_at = recorded_at;
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	return used_default;
+}
+
+/*
+ * Fetch a row by its key; false when it is not there (a later trigger or rule
+ * may have taken it away again).
+ */
+static bool
+fetch_sample(Relation parent, const NewestTime *newest, Snapshot snapshot, Sample *sample)
+{
+	PartitionRange range = partition_find(parent, newest->recorded_at);
+	Relation	rel;
+	Relation	index;
+	Oid			index_oid;
+	IndexScanDesc scan;
+	ScanKeyData keys[2];
+	TupleTableSlot *slot;
+	bool		found;
+
+	rel = table_open(range.relid, AccessShareLock);
+	index_oid = compat_primary_key_index(rel);
+	if (!OidIsValid(index_oid))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("partition \"%s\" has no primary key", RelationGetRelationName(rel)),
+				 errhint("A restore may still be under way; otherwise attach the index of the parent's primary key.")));
+	index = index_open(index_oid, AccessShareLock);
+	slot = table_slot_create(rel, NULL);
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(&newest->drone_id));
+	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_TIMESTAMPTZ_EQ,
+				TimestampTzGetDatum(newest->recorded_at));
+	scan = compat_index_beginscan(rel, index, snapshot, 2);
+	index_rescan(scan, keys, 2, NULL, 0);
+	found = index_getnext_slot(scan, ForwardScanDirection, slot);
+	if (found)
+		sample_from_slot(sample, slot);
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, NoLock);
+	table_close(rel, NoLock);
+	return found;
+}
+
+/*
+ * Bring drone_latest up to date with the newest of the new rows.
+ */
+static void
+advance_latest(Relation parent, NewestTime *order, int n)
+{
+	TimestampTz received_at = GetCurrentTransactionStartTimestamp();
+	MemoryContext per_drone = AllocSetContextCreate(CurrentMemoryContext,
+													"newest sample", ALLOCSET_SMALL_SIZES);
+	LatestTable *table;
+	Snapshot	snapshot;
+
+	/* The statement's own rows are to be seen. */
+	CommandCounterIncrement();
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	table = latest_open();
+
+	for (int i = 0; i < n; i++)
+	{
+		LatestState state = latest_read(table, &order[i].drone_id);
+		MemoryContext old = MemoryContextSwitchTo(per_drone);
+		Sample		sample;
+
+		if (!state.drone_exists)
+			ereport(ERROR,
+					(errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
+					 errmsg("a sample names a drone that does not exist"),
+					 errdetail("Key (drone_id)=(%s) is not present in table \"core.drones\".",
+							   DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&order[i].drone_id)))),
+					 errhint("Register the drone first, or send the sample through telemetry.ingest, which keeps it among the rejected ones.")));
+		if ((!state.has_sample || order[i].recorded_at > state.recorded_at) &&
+			fetch_sample(parent, &order[i], snapshot, &sample) &&
+			!latest_advance(table, &state, &sample, received_at))
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					 errmsg("could not advance telemetry.drone_latest because of a concurrent delete"),
+					 errhint("Send the samples again.")));
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(per_drone);
+	}
+
+	latest_close(table);
+	UnregisterSnapshot(snapshot);
+	MemoryContextDelete(per_drone);
+}
+
+/*
+ * telemetry.after_insert_samples()
+ */
+Datum
+telemetry_after_insert_samples(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	MemoryContext work;
+	MemoryContext old;
+	newest_hash *drones;
+	newest_iterator iterator;
+	NewestTime *newest;
+	NewestTime *order;
+	int			n = 0;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event) ||
+		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
+		trigger->tg_newtable == NULL ||
+		trigger->tg_relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("after_insert_samples must be an AFTER INSERT statement trigger with a new table")));
+
+	work = AllocSetContextCreate(CurrentMemoryContext, "inserted samples", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(work);
+
+	drones = newest_create(work, 256, NULL);
+	if (collect_newest(drones, trigger->tg_relation, trigger->tg_newtable))
+		partition_request_drain(RelationGetRelid(trigger->tg_relation));
+
+	order = MemoryContextAllocHuge(work, sizeof(NewestTime) * Max(drones->members, 1));
+	newest_start_iterate(drones, &iterator);
+	while ((newest = newest_iterate(drones, &iterator)) != NULL)
+		order[n++] = *newest;
+	if (n > 0)
+	{
+		qsort(order, n, sizeof(NewestTime), compare_newest);
+		advance_latest(trigger->tg_relation, order, n);
+	}
+
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(work);
+	return PointerGetDatum(NULL);
+}
