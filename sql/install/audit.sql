@@ -1,0 +1,207 @@
+/*
+ * audit.sql
+ *		The audit trail and the ledger that seals it.
+ *
+ * Administrators read it and nobody writes it by hand: rows come from the
+ * extension's own code, which runs with the owner's rights, and leave with
+ * audit.prune or the retention of whole months.  Whoever did what may be gone
+ * by the time somebody asks, so nothing here has a foreign key to users.
+ */
+
+CREATE SCHEMA audit;
+COMMENT ON SCHEMA audit IS 'sentient_edge: audit trail, security events and the ledger that seals them';
+GRANT USAGE ON SCHEMA audit TO sentient_admin;
+
+-- Not owned by audit.log.audit_id: the sequence stays a member of the extension
+-- while the table, which is managed like a user's, is dropped and restored.
+CREATE SEQUENCE audit.log_audit_id_seq AS bigint;
+COMMENT ON SEQUENCE audit.log_audit_id_seq IS 'Source of audit.log.audit_id; has gaps after rollbacks';
+
+CREATE TABLE audit.log (
+	audit_id bigint NOT NULL DEFAULT pg_catalog.nextval('audit.log_audit_id_seq'::pg_catalog.regclass),
+	occurred_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	transaction_id xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
+	schema_name name NOT NULL,
+	table_name name NOT NULL,
+	operation "char" NOT NULL CONSTRAINT log_operation_check CHECK (operation IN ('I', 'U', 'D', 'T')),
+	row_key jsonb,
+	old_values jsonb,
+	new_values jsonb,
+	user_id uuid,
+	db_role name NOT NULL DEFAULT CURRENT_USER,
+	client_addr inet,
+	application_name text,
+	query_id bigint,
+	mac bytea,
+	CONSTRAINT log_pkey PRIMARY KEY (audit_id, occurred_at)
+) PARTITION BY RANGE (occurred_at);
+CREATE TABLE audit.log_default PARTITION OF audit.log DEFAULT;
+
+-- A row's key can be longer than an index entry may be, hence its hash; a search
+-- must name the same expression.  Versions of a row share one entry.
+CREATE INDEX log_row_idx ON audit.log (table_name, schema_name, pg_catalog.jsonb_hash_extended(row_key, 0));
+CREATE INDEX log_occurred_at_idx ON audit.log (occurred_at);
+CREATE INDEX log_user_idx ON audit.log (user_id, occurred_at) WHERE user_id IS NOT NULL;
+
+COMMENT ON TABLE audit.log IS 'Every change of an audited table, in partitions by time';
+COMMENT ON COLUMN audit.log.audit_id IS 'Identifies the entry; rises in the order of the changes, not of the commits';
+COMMENT ON COLUMN audit.log.occurred_at IS 'Time of the change';
+COMMENT ON COLUMN audit.log.transaction_id IS 'Transaction that made the change, in the cluster that wrote the entry';
+COMMENT ON COLUMN audit.log.schema_name IS 'Schema of the changed table';
+COMMENT ON COLUMN audit.log.table_name IS 'Name of the changed table';
+COMMENT ON COLUMN audit.log.operation IS 'I insert, U update, D delete, T truncate';
+COMMENT ON COLUMN audit.log.row_key IS 'Primary key of the row, an object; NULL for T or without a key';
+COMMENT ON COLUMN audit.log.old_values IS 'D: the row that was; U: what the changed columns held before';
+COMMENT ON COLUMN audit.log.new_values IS 'I: the row that is; U: what the changed columns hold since';
+COMMENT ON COLUMN audit.log.user_id IS 'Verified user who made the change; NULL when none was known';
+COMMENT ON COLUMN audit.log.db_role IS 'Database role that made the change';
+COMMENT ON COLUMN audit.log.client_addr IS 'Address of the client';
+COMMENT ON COLUMN audit.log.application_name IS 'application_name of the session';
+COMMENT ON COLUMN audit.log.query_id IS 'Identifier of the query, as in pg_stat_statements';
+COMMENT ON COLUMN audit.log.mac IS 'Keyed hash of the entry; NULL when no key is set up';
+COMMENT ON TABLE audit.log_default IS 'Entries of audit.log whose month has no partition yet';
+
+-- What new partitions take over that a parent cannot hold.  Always empty.
+CREATE TABLE audit.log_template (LIKE audit.log INCLUDING COMMENTS);
+COMMENT ON TABLE audit.log_template IS 'Template of the partitions of audit.log; always empty';
+
+CREATE TABLE audit.security_events (
+	event_id uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
+	occurred_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	event_type text NOT NULL CHECK (event_type ~ '^[a-z][a-z0-9_.]*$'),
+	severity text NOT NULL DEFAULT 'info' CHECK (severity IN ('emergency', 'alert', 'critical', 'error', 'warning', 'notice', 'info', 'debug')),
+	succeeded boolean,
+	user_id uuid,
+	username text,
+	db_role name NOT NULL DEFAULT SESSION_USER,
+	client_addr inet,
+	application_name text,
+	object text,
+	message text,
+	details jsonb NOT NULL DEFAULT '{}' CHECK (pg_catalog.jsonb_typeof(details) = 'object'),
+	mac bytea
+);
+CREATE INDEX security_events_occurred_at_idx ON audit.security_events (occurred_at);
+CREATE INDEX security_events_type_idx ON audit.security_events (event_type, occurred_at);
+CREATE INDEX security_events_user_idx ON audit.security_events (user_id, occurred_at) WHERE user_id IS NOT NULL;
+CREATE INDEX security_events_addr_idx ON audit.security_events (client_addr, occurred_at) WHERE NOT succeeded;
+COMMENT ON TABLE audit.security_events IS 'Logins, failures, denials, DDL, changes of roles and keys, integrity alarms';
+COMMENT ON COLUMN audit.security_events.event_id IS 'Identifies the event';
+COMMENT ON COLUMN audit.security_events.occurred_at IS 'Time of the event';
+COMMENT ON COLUMN audit.security_events.event_type IS 'Kind of event, such as login, denied, ddl or key_rotated';
+COMMENT ON COLUMN audit.security_events.severity IS 'emergency, alert, critical, error, warning, notice, info or debug';
+COMMENT ON COLUMN audit.security_events.succeeded IS 'Whether what was tried succeeded; NULL where that has no sense';
+COMMENT ON COLUMN audit.security_events.user_id IS 'User, when one was verified';
+COMMENT ON COLUMN audit.security_events.username IS 'User name that was given, known or not';
+COMMENT ON COLUMN audit.security_events.db_role IS 'Database role of the session';
+COMMENT ON COLUMN audit.security_events.client_addr IS 'Address of the client';
+COMMENT ON COLUMN audit.security_events.application_name IS 'application_name of the session';
+COMMENT ON COLUMN audit.security_events.object IS 'What it was done to';
+COMMENT ON COLUMN audit.security_events.message IS 'What happened, in words; no secrets';
+COMMENT ON COLUMN audit.security_events.details IS 'Whatever else is known, an object; no secrets';
+COMMENT ON COLUMN audit.security_events.mac IS 'Keyed hash of the event; NULL when no key is set up';
+
+/*
+ * The ledger.  A block names its entries one by one: a range of ids or of
+ * transactions would have holes, because a transaction that began earlier
+ * commits later, and would mean something else in a restored cluster.  With
+ * the leaf hashes beside them, a block whose entries were pruned in part can
+ * still prove the rest.
+ */
+CREATE TABLE audit.blocks (
+	block_number bigint PRIMARY KEY CHECK (block_number >= 0),
+	format_version smallint NOT NULL DEFAULT 1 CHECK (format_version > 0),
+	previous_hash bytea NOT NULL CHECK (pg_catalog.octet_length(previous_hash) = 32),
+	merkle_root bytea NOT NULL CHECK (pg_catalog.octet_length(merkle_root) = 32),
+	block_hash bytea NOT NULL UNIQUE CHECK (pg_catalog.octet_length(block_hash) = 32),
+	entry_count integer NOT NULL CHECK (entry_count > 0),
+	entry_ids bigint[] NOT NULL,
+	leaf_hashes bytea NOT NULL,
+	min_audit_id bigint NOT NULL,
+	max_audit_id bigint NOT NULL,
+	first_occurred_at timestamptz NOT NULL,
+	last_occurred_at timestamptz NOT NULL CHECK (last_occurred_at >= first_occurred_at),
+	visible_snapshot pg_snapshot,
+	system_identifier bigint NOT NULL,
+	algorithm text CHECK (algorithm IN ('ed25519')),
+	key_id uuid,
+	signature bytea CHECK (pg_catalog.octet_length(signature) = 64),
+	sealed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	CHECK (max_audit_id >= min_audit_id),
+	CHECK (pg_catalog.cardinality(entry_ids) = entry_count),
+	CHECK (pg_catalog.octet_length(leaf_hashes)::bigint = 32 * entry_count::bigint),
+	CHECK ((signature IS NULL) = (key_id IS NULL) AND (signature IS NULL) = (algorithm IS NULL))
+);
+-- One block follows another: a chain does not fork.
+CREATE UNIQUE INDEX blocks_previous_hash_key ON audit.blocks (previous_hash);
+CREATE INDEX blocks_audit_id_idx ON audit.blocks (max_audit_id, min_audit_id);
+CREATE INDEX blocks_occurred_at_idx ON audit.blocks (last_occurred_at, first_occurred_at);
+COMMENT ON TABLE audit.blocks IS 'Blocks of the ledger: sealed entries of audit.log, chained by hash';
+COMMENT ON COLUMN audit.blocks.block_number IS 'Number of the block, from 0 without gaps';
+COMMENT ON COLUMN audit.blocks.format_version IS 'Version of the bytes that were hashed';
+COMMENT ON COLUMN audit.blocks.previous_hash IS 'block_hash of the block before, 32 bytes; zeros for the first';
+COMMENT ON COLUMN audit.blocks.merkle_root IS 'Root of the Merkle tree over the entries, 32 bytes';
+COMMENT ON COLUMN audit.blocks.block_hash IS 'SHA-256 over the block''s header, 32 bytes';
+COMMENT ON COLUMN audit.blocks.entry_count IS 'Number of entries';
+COMMENT ON COLUMN audit.blocks.entry_ids IS 'audit_id of every entry, rising; the order of the leaves';
+COMMENT ON COLUMN audit.blocks.leaf_hashes IS 'Leaf hash of every entry, 32 bytes each, in the order of entry_ids';
+COMMENT ON COLUMN audit.blocks.min_audit_id IS 'Least of entry_ids';
+COMMENT ON COLUMN audit.blocks.max_audit_id IS 'Greatest of entry_ids';
+COMMENT ON COLUMN audit.blocks.first_occurred_at IS 'Earliest time of an entry';
+COMMENT ON COLUMN audit.blocks.last_occurred_at IS 'Latest time of an entry';
+COMMENT ON COLUMN audit.blocks.visible_snapshot IS 'What was visible when the entries were collected, in the cluster of system_identifier';
+COMMENT ON COLUMN audit.blocks.system_identifier IS 'Cluster that sealed the block';
+COMMENT ON COLUMN audit.blocks.algorithm IS 'Algorithm of the signature';
+COMMENT ON COLUMN audit.blocks.key_id IS 'Key that signed';
+COMMENT ON COLUMN audit.blocks.signature IS 'Signature of block_hash, 64 bytes; NULL when no key is set up';
+COMMENT ON COLUMN audit.blocks.sealed_at IS 'Time of sealing';
+
+CREATE TABLE audit.anchors (
+	anchor_id uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
+	kind text NOT NULL CHECK (kind IN ('digest', 'prune')),
+	block_number bigint NOT NULL CHECK (block_number >= 0),
+	block_hash bytea NOT NULL CHECK (pg_catalog.octet_length(block_hash) = 32),
+	pruned_before timestamptz,
+	pruned_entries bigint CHECK (pruned_entries >= 0),
+	digest jsonb CHECK (pg_catalog.jsonb_typeof(digest) = 'object'),
+	algorithm text CHECK (algorithm IN ('ed25519')),
+	key_id uuid,
+	signature bytea CHECK (pg_catalog.octet_length(signature) = 64),
+	note text,
+	created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	created_by uuid,
+	db_role name NOT NULL DEFAULT SESSION_USER,
+	CHECK ((kind = 'prune') = (pruned_before IS NOT NULL)),
+	CHECK ((kind = 'prune') = (pruned_entries IS NOT NULL)),
+	CHECK ((kind = 'digest') = (digest IS NOT NULL)),
+	CHECK ((signature IS NULL) = (key_id IS NULL) AND (signature IS NULL) = (algorithm IS NULL))
+);
+CREATE INDEX anchors_block_idx ON audit.anchors (block_number, kind);
+CREATE INDEX anchors_created_at_idx ON audit.anchors (created_at);
+COMMENT ON TABLE audit.anchors IS 'Fixed points of the ledger: digests handed out, and where the chain begins after pruning';
+COMMENT ON COLUMN audit.anchors.anchor_id IS 'Identifies the anchor';
+COMMENT ON COLUMN audit.anchors.kind IS 'digest: a digest was handed out; prune: entries before a time were removed';
+COMMENT ON COLUMN audit.anchors.block_number IS 'Last block that the anchor covers; it may be pruned since, so no foreign key';
+COMMENT ON COLUMN audit.anchors.block_hash IS 'Hash of that block, 32 bytes';
+COMMENT ON COLUMN audit.anchors.pruned_before IS 'prune: entries before this time were removed';
+COMMENT ON COLUMN audit.anchors.pruned_entries IS 'prune: number of entries removed';
+COMMENT ON COLUMN audit.anchors.digest IS 'digest: what was handed out';
+COMMENT ON COLUMN audit.anchors.algorithm IS 'Algorithm of the signature';
+COMMENT ON COLUMN audit.anchors.key_id IS 'Key that signed';
+COMMENT ON COLUMN audit.anchors.signature IS 'Signature of the anchor, 64 bytes; NULL when no key is set up';
+COMMENT ON COLUMN audit.anchors.note IS 'Why it was made';
+COMMENT ON COLUMN audit.anchors.created_at IS 'Time of its making';
+COMMENT ON COLUMN audit.anchors.created_by IS 'Verified user who made it; NULL when none was known';
+COMMENT ON COLUMN audit.anchors.db_role IS 'Database role that made it';
+
+SELECT pg_catalog.pg_extension_config_dump('audit.log_audit_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('audit.security_events', '');
+SELECT pg_catalog.pg_extension_config_dump('audit.blocks', '');
+SELECT pg_catalog.pg_extension_config_dump('audit.anchors', '');
+
+GRANT SELECT ON audit.log, audit.log_template, audit.log_audit_id_seq, audit.security_events, audit.blocks, audit.anchors TO sentient_admin;
+
+-- Last, and nothing may be granted on it later in this script: from here on
+-- pg_dump takes audit.log for a user's table, and would leave out of a dump
+-- whatever the script grants as one of the extension's initial privileges.
+SELECT sentient_edge.adopt_partitioned_table('audit.log');
