@@ -18,7 +18,8 @@ my %licenses = map { $_ => 1 } qw(agpl_3 apache_1_1 apache_2_0 artistic_1 artist
   gfdl_1_2 gfdl_1_3 gpl_1 gpl_2 gpl_3 lgpl_2_1 lgpl_3_0 mit mozilla_1_0 mozilla_1_1 openssl
   perl_5 postgresql qpl_1_0 ssleay sun zlib open_source restricted unrestricted unknown);
 
-sub need
+# the prototype gives matches scalar context
+sub need($$)
 {
 	my ($holds, $what) = @_;
 	push @findings, $what unless $holds;
