@@ -217,12 +217,18 @@ import_frames(FunctionCallInfo fcinfo, bool is_tlog, int64 boot_us)
 				 errhint("A log with a stamp in front of each frame is taken by telemetry.import_tlog.")));
 	if (sampler->foreign_positions > 0)
 		ereport(WARNING,
-				(errmsg("%llu positions of other vehicles were left out", (unsigned long long) sampler->foreign_positions),
+				(errmsg_plural("%llu position of another vehicle was left out",
+							   "%llu positions of other vehicles were left out",
+							   (unsigned long) sampler->foreign_positions,
+							   (unsigned long long) sampler->foreign_positions),
 				 errdetail("The drone is the vehicle with system id %d, whose autopilot is heard first.", sampler->vehicle_system),
 				 errhint("Send the frames of each vehicle in a call of its own.")));
 	if (import->undated_texts > 0)
 		ereport(WARNING,
-				(errmsg("%llu status texts of unknown time were not stored", (unsigned long long) import->undated_texts),
+				(errmsg_plural("%llu status text of unknown time was not stored",
+							   "%llu status texts of unknown time were not stored",
+							   (unsigned long) import->undated_texts,
+							   (unsigned long long) import->undated_texts),
 				 errhint("Pass boot_epoch, or let the vehicle send SYSTEM_TIME.")));
 
 	PG_RETURN_DATUM(ingest_counts_datum(fcinfo, import->counts));
