@@ -24,7 +24,8 @@ void
 mavlink_texts_add(MavlinkTexts *texts, const MavlinkFrame *frame, const uint8_t *payload, int64_t time_us)
 {
 	const char *bytes = (const char *) payload + 1;
-	size_t		length = strnlen(bytes, MAVLINK_TEXT_CHUNK);
+	const char *zero = memchr(bytes, 0, MAVLINK_TEXT_CHUNK);
+	size_t		length = zero != NULL ? (size_t) (zero - bytes) : MAVLINK_TEXT_CHUNK;
 	uint16_t	id = (uint16_t) (payload[51] | payload[52] << 8);
 	uint8_t		chunk = payload[53];
 	MavlinkOpenText *open = NULL;
