@@ -9,30 +9,42 @@ CREATE SCHEMA telemetry;
 COMMENT ON SCHEMA telemetry IS
   'High-rate samples of the fleet, its latest state, events, alerts and flight paths';
 
--- The ranges are the ones of sample_columns in src/telemetry/sample.c, which the
--- ingest functions check; these constraints guard plain INSERT and COPY.
+CREATE FUNCTION telemetry.sample_in_range(
+    latitude double precision, longitude double precision, altitude_m real, relative_altitude_m real,
+    battery_percentage real, battery_voltage_v real, ground_speed_ms real, vertical_speed_ms real,
+    heading_deg real, roll_deg real, pitch_deg real, temperature_c real, signal_strength_dbm real,
+    gps_satellites smallint, gps_fix smallint) RETURNS boolean
+    LANGUAGE c IMMUTABLE PARALLEL SAFE COST 1 AS 'MODULE_PATHNAME', 'telemetry_sample_in_range';
+COMMENT ON FUNCTION telemetry.sample_in_range(double precision, double precision, real, real, real, real, real, real, real, real, real, real, real, smallint, smallint) IS
+'CHECK constraint of telemetry.drone_telemetry: true when every value is NULL or inside its column''s range.
+Errors: 23514 a value is out of range or NaN; the message names the column and the range.';
+
 CREATE TABLE telemetry.drone_telemetry (
     drone_id             uuid             NOT NULL,
     recorded_at          timestamptz      NOT NULL,
-    latitude             double precision CONSTRAINT latitude_range CHECK (latitude BETWEEN -90 AND 90),
-    longitude            double precision CONSTRAINT longitude_range CHECK (longitude BETWEEN -180 AND 180),
-    altitude_m           real             CONSTRAINT altitude_m_range CHECK (altitude_m BETWEEN -1000 AND 100000),
-    relative_altitude_m  real             CONSTRAINT relative_altitude_m_range CHECK (relative_altitude_m BETWEEN -100000 AND 100000),
-    battery_percentage   real             CONSTRAINT battery_percentage_range CHECK (battery_percentage BETWEEN 0 AND 100),
-    battery_voltage_v    real             CONSTRAINT battery_voltage_v_range CHECK (battery_voltage_v BETWEEN 0 AND 1000),
-    ground_speed_ms      real             CONSTRAINT ground_speed_ms_range CHECK (ground_speed_ms BETWEEN 0 AND 1000),
-    vertical_speed_ms    real             CONSTRAINT vertical_speed_ms_range CHECK (vertical_speed_ms BETWEEN -1000 AND 1000),
-    heading_deg          real             CONSTRAINT heading_deg_range CHECK (heading_deg BETWEEN 0 AND 360),
-    roll_deg             real             CONSTRAINT roll_deg_range CHECK (roll_deg BETWEEN -180 AND 180),
-    pitch_deg            real             CONSTRAINT pitch_deg_range CHECK (pitch_deg BETWEEN -180 AND 180),
-    temperature_c        real             CONSTRAINT temperature_c_range CHECK (temperature_c BETWEEN -150 AND 500),
-    signal_strength_dbm  real             CONSTRAINT signal_strength_dbm_range CHECK (signal_strength_dbm BETWEEN -200 AND 100),
-    gps_satellites       smallint         CONSTRAINT gps_satellites_range CHECK (gps_satellites BETWEEN 0 AND 255),
-    gps_fix              smallint         CONSTRAINT gps_fix_range CHECK (gps_fix BETWEEN 0 AND 8),
+    latitude             double precision,
+    longitude            double precision,
+    altitude_m           real,
+    relative_altitude_m  real,
+    battery_percentage   real,
+    battery_voltage_v    real,
+    ground_speed_ms      real,
+    vertical_speed_ms    real,
+    heading_deg          real,
+    roll_deg             real,
+    pitch_deg            real,
+    temperature_c        real,
+    signal_strength_dbm  real,
+    gps_satellites       smallint,
+    gps_fix              smallint,
     flight_mode          text,
     extra                jsonb,
     received_at          timestamptz      NOT NULL DEFAULT now(),
-    CONSTRAINT drone_telemetry_pkey PRIMARY KEY (drone_id, recorded_at)
+    CONSTRAINT drone_telemetry_pkey PRIMARY KEY (drone_id, recorded_at),
+    CONSTRAINT sample_in_range CHECK (telemetry.sample_in_range(
+        latitude, longitude, altitude_m, relative_altitude_m, battery_percentage, battery_voltage_v,
+        ground_speed_ms, vertical_speed_ms, heading_deg, roll_deg, pitch_deg, temperature_c,
+        signal_strength_dbm, gps_satellites, gps_fix))
 ) PARTITION BY RANGE (recorded_at);
 
 COMMENT ON TABLE telemetry.drone_telemetry IS
@@ -41,18 +53,18 @@ COMMENT ON COLUMN telemetry.drone_telemetry.drone_id IS 'Drone that sent the sam
 COMMENT ON COLUMN telemetry.drone_telemetry.recorded_at IS 'When the drone took the sample; inside the accepted window of sentient_edge.settings';
 COMMENT ON COLUMN telemetry.drone_telemetry.latitude IS 'WGS 84 latitude, degrees, -90 to 90';
 COMMENT ON COLUMN telemetry.drone_telemetry.longitude IS 'WGS 84 longitude, degrees, -180 to 180';
-COMMENT ON COLUMN telemetry.drone_telemetry.altitude_m IS 'Altitude above mean sea level, metres';
-COMMENT ON COLUMN telemetry.drone_telemetry.relative_altitude_m IS 'Altitude above the home position, metres';
+COMMENT ON COLUMN telemetry.drone_telemetry.altitude_m IS 'Altitude above mean sea level, metres, -1000 to 100000';
+COMMENT ON COLUMN telemetry.drone_telemetry.relative_altitude_m IS 'Altitude above the home position, metres, -100000 to 100000';
 COMMENT ON COLUMN telemetry.drone_telemetry.battery_percentage IS 'Remaining battery charge, percent, 0 to 100';
-COMMENT ON COLUMN telemetry.drone_telemetry.battery_voltage_v IS 'Battery voltage, volts';
-COMMENT ON COLUMN telemetry.drone_telemetry.ground_speed_ms IS 'Speed over ground, metres a second';
-COMMENT ON COLUMN telemetry.drone_telemetry.vertical_speed_ms IS 'Vertical speed, metres a second, up is positive';
+COMMENT ON COLUMN telemetry.drone_telemetry.battery_voltage_v IS 'Battery voltage, volts, 0 to 1000';
+COMMENT ON COLUMN telemetry.drone_telemetry.ground_speed_ms IS 'Speed over ground, metres a second, 0 to 1000';
+COMMENT ON COLUMN telemetry.drone_telemetry.vertical_speed_ms IS 'Vertical speed, metres a second, up is positive, -1000 to 1000';
 COMMENT ON COLUMN telemetry.drone_telemetry.heading_deg IS 'Heading, degrees clockwise from true north, 0 to 360';
 COMMENT ON COLUMN telemetry.drone_telemetry.roll_deg IS 'Roll, degrees, -180 to 180';
 COMMENT ON COLUMN telemetry.drone_telemetry.pitch_deg IS 'Pitch, degrees, -180 to 180';
-COMMENT ON COLUMN telemetry.drone_telemetry.temperature_c IS 'Temperature at the drone, degrees Celsius';
-COMMENT ON COLUMN telemetry.drone_telemetry.signal_strength_dbm IS 'Received radio signal, dBm';
-COMMENT ON COLUMN telemetry.drone_telemetry.gps_satellites IS 'Satellites in view';
+COMMENT ON COLUMN telemetry.drone_telemetry.temperature_c IS 'Temperature at the drone, degrees Celsius, -150 to 500';
+COMMENT ON COLUMN telemetry.drone_telemetry.signal_strength_dbm IS 'Received radio signal, dBm, -200 to 100';
+COMMENT ON COLUMN telemetry.drone_telemetry.gps_satellites IS 'Satellites in view, 0 to 255';
 COMMENT ON COLUMN telemetry.drone_telemetry.gps_fix IS 'GPS fix type as MAVLink numbers it: 0 no receiver, 1 none, 2 2D, 3 3D, 4 DGPS, 5 RTK float, 6 RTK fixed, 7 static, 8 PPP';
 COMMENT ON COLUMN telemetry.drone_telemetry.flight_mode IS 'Flight mode by the autopilot''s own name';
 COMMENT ON COLUMN telemetry.drone_telemetry.extra IS 'What the drone sent that has no column of its own';
@@ -93,6 +105,20 @@ CREATE TABLE telemetry.drone_latest (
 ) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0.5);
 COMMENT ON TABLE telemetry.drone_latest IS
   'Newest sample of each drone, changed in the transaction that stores it; never goes back in time';
+-- A column means the same in both.
+DO $$
+DECLARE
+    described record;
+BEGIN
+    FOR described IN
+        SELECT a.attname, pg_catalog.col_description(a.attrelid, a.attnum) AS description
+          FROM pg_catalog.pg_attribute a
+         WHERE a.attrelid = 'telemetry.drone_telemetry'::pg_catalog.regclass AND a.attnum > 0
+    LOOP
+        EXECUTE pg_catalog.format('COMMENT ON COLUMN telemetry.drone_latest.%I IS %L',
+                                  described.attname, described.description);
+    END LOOP;
+END $$;
 SELECT pg_catalog.pg_extension_config_dump('telemetry.drone_latest', '');
 
 CREATE TABLE telemetry.rejected_samples (
@@ -117,6 +143,15 @@ COMMENT ON COLUMN telemetry.rejected_samples.payload IS 'The sample as it was se
 COMMENT ON COLUMN telemetry.rejected_samples.resolution IS 'What became of it when it was taken up again; NULL while it waits';
 CREATE INDEX rejected_samples_waiting_idx ON telemetry.rejected_samples (rejection_id) WHERE resolved_at IS NULL;
 CREATE INDEX rejected_samples_drone_idx ON telemetry.rejected_samples (drone_id, rejected_at);
+COMMENT ON COLUMN telemetry.rejected_samples.rejection_id IS 'Identifies the rejection; rises in the order of refusal';
+COMMENT ON COLUMN telemetry.rejected_samples.rejected_at IS 'When the sample was refused';
+COMMENT ON COLUMN telemetry.rejected_samples.drone_id IS 'Drone that the sample names, known or not; NULL when it names none';
+COMMENT ON COLUMN telemetry.rejected_samples.recorded_at IS 'When the sample says it was taken; NULL when it does not say';
+COMMENT ON COLUMN telemetry.rejected_samples.reason IS 'Why it was refused, in words';
+COMMENT ON COLUMN telemetry.rejected_samples.sqlstate IS 'SQLSTATE of the reason';
+COMMENT ON COLUMN telemetry.rejected_samples.retry_count IS 'How often it was taken up again';
+COMMENT ON COLUMN telemetry.rejected_samples.retried_at IS 'When it was last taken up again';
+COMMENT ON COLUMN telemetry.rejected_samples.resolved_at IS 'When it was stored or found to be there; NULL while it waits';
 SELECT pg_catalog.pg_extension_config_dump('telemetry.rejected_samples', '');
 SELECT pg_catalog.pg_extension_config_dump('telemetry.rejected_samples_rejection_id_seq', '');
 
@@ -143,6 +178,14 @@ CREATE INDEX drone_events_serious_idx ON telemetry.drone_events (occurred_at DES
     WHERE severity IN ('emergency', 'alert', 'critical', 'error');
 CREATE INDEX drone_events_text_idx ON telemetry.drone_events
     USING gin (to_tsvector('simple', coalesce(message, '')));
+COMMENT ON COLUMN telemetry.drone_events.event_id IS 'Identifies the event';
+COMMENT ON COLUMN telemetry.drone_events.drone_id IS 'Drone that it happened to';
+COMMENT ON COLUMN telemetry.drone_events.occurred_at IS 'When it happened';
+COMMENT ON COLUMN telemetry.drone_events.received_at IS 'When the server took the event';
+COMMENT ON COLUMN telemetry.drone_events.event_type IS 'Kind of event, such as statustext';
+COMMENT ON COLUMN telemetry.drone_events.message IS 'What happened, in words';
+COMMENT ON COLUMN telemetry.drone_events.payload IS 'Whatever else is known';
+COMMENT ON COLUMN telemetry.drone_events.source IS 'Who reported it, such as mavlink or client';
 SELECT pg_catalog.pg_extension_config_dump('telemetry.drone_events', '');
 
 CREATE TABLE telemetry.alert_rules (
@@ -168,6 +211,17 @@ COMMENT ON COLUMN telemetry.alert_rules.metric IS 'Numeric column of telemetry.d
 COMMENT ON COLUMN telemetry.alert_rules.clear_threshold IS 'Value that closes the alert again; the threshold itself when NULL';
 COMMENT ON COLUMN telemetry.alert_rules.hold_for IS 'How long, by the samples'' own times, the limit must stay crossed';
 COMMENT ON COLUMN telemetry.alert_rules.drone_type IS 'Only drones of this type; every drone when both this and drone_id are NULL';
+COMMENT ON COLUMN telemetry.alert_rules.rule_id IS 'Identifies the rule';
+COMMENT ON COLUMN telemetry.alert_rules.name IS 'Name of the rule';
+COMMENT ON COLUMN telemetry.alert_rules.comparison IS 'How a value that breaks the rule compares to the threshold';
+COMMENT ON COLUMN telemetry.alert_rules.threshold IS 'Limit, in the metric''s unit';
+COMMENT ON COLUMN telemetry.alert_rules.severity IS 'Severity of the alerts that it opens';
+COMMENT ON COLUMN telemetry.alert_rules.drone_id IS 'Only this drone; every drone when both this and drone_type are NULL';
+COMMENT ON COLUMN telemetry.alert_rules.enabled IS 'Whether the rule is watched';
+COMMENT ON COLUMN telemetry.alert_rules.created_at IS 'Time of the row''s insertion';
+COMMENT ON COLUMN telemetry.alert_rules.updated_at IS 'Time of the row''s last change';
+CREATE INDEX alert_rules_drone_idx ON telemetry.alert_rules (drone_id) WHERE drone_id IS NOT NULL;
+CREATE TRIGGER touch_updated_at BEFORE UPDATE ON telemetry.alert_rules FOR EACH ROW EXECUTE FUNCTION core.touch_updated_at();
 SELECT pg_catalog.pg_extension_config_dump('telemetry.alert_rules', '');
 
 CREATE TABLE telemetry.geofences (
@@ -195,6 +249,19 @@ COMMENT ON TABLE telemetry.geofences IS
 COMMENT ON COLUMN telemetry.geofences.boundary IS 'Polygon of (longitude, latitude) points, degrees';
 COMMENT ON COLUMN telemetry.geofences.floor_m IS 'Lower edge of the altitude band, metres above mean sea level; unbounded when NULL';
 COMMENT ON COLUMN telemetry.geofences.ceiling_m IS 'Upper edge of the altitude band, metres above mean sea level; unbounded when NULL';
+COMMENT ON COLUMN telemetry.geofences.fence_id IS 'Identifies the geofence';
+COMMENT ON COLUMN telemetry.geofences.name IS 'Name of the geofence';
+COMMENT ON COLUMN telemetry.geofences.kind IS 'inclusion: stay inside; exclusion: stay outside';
+COMMENT ON COLUMN telemetry.geofences.valid_from IS 'In force from this time; always when NULL';
+COMMENT ON COLUMN telemetry.geofences.valid_until IS 'In force until this time; always when NULL';
+COMMENT ON COLUMN telemetry.geofences.severity IS 'Severity of the alerts that it opens';
+COMMENT ON COLUMN telemetry.geofences.drone_type IS 'Only drones of this type; every drone when both this and drone_id are NULL';
+COMMENT ON COLUMN telemetry.geofences.drone_id IS 'Only this drone; every drone when both this and drone_type are NULL';
+COMMENT ON COLUMN telemetry.geofences.enabled IS 'Whether the geofence is watched';
+COMMENT ON COLUMN telemetry.geofences.created_at IS 'Time of the row''s insertion';
+COMMENT ON COLUMN telemetry.geofences.updated_at IS 'Time of the row''s last change';
+CREATE INDEX geofences_drone_idx ON telemetry.geofences (drone_id) WHERE drone_id IS NOT NULL;
+CREATE TRIGGER touch_updated_at BEFORE UPDATE ON telemetry.geofences FOR EACH ROW EXECUTE FUNCTION core.touch_updated_at();
 SELECT pg_catalog.pg_extension_config_dump('telemetry.geofences', '');
 
 CREATE TABLE telemetry.real_time_alerts (
@@ -224,6 +291,21 @@ CREATE UNIQUE INDEX real_time_alerts_open_fence_idx ON telemetry.real_time_alert
     WHERE cleared_at IS NULL AND fence_id IS NOT NULL;
 CREATE INDEX real_time_alerts_open_idx ON telemetry.real_time_alerts (severity, opened_at DESC) WHERE cleared_at IS NULL;
 CREATE INDEX real_time_alerts_drone_idx ON telemetry.real_time_alerts (drone_id, opened_at DESC);
+COMMENT ON COLUMN telemetry.real_time_alerts.alert_id IS 'Identifies the alert';
+COMMENT ON COLUMN telemetry.real_time_alerts.drone_id IS 'Drone that the alert is about';
+COMMENT ON COLUMN telemetry.real_time_alerts.rule_id IS 'Rule that opened it; NULL for another type or when the rule is gone';
+COMMENT ON COLUMN telemetry.real_time_alerts.fence_id IS 'Geofence that opened it; NULL for another type or when the geofence is gone';
+COMMENT ON COLUMN telemetry.real_time_alerts.alert_type IS 'rule, geofence or link_loss';
+COMMENT ON COLUMN telemetry.real_time_alerts.severity IS 'Severity by its syslog name';
+COMMENT ON COLUMN telemetry.real_time_alerts.message IS 'What is wrong, in words';
+COMMENT ON COLUMN telemetry.real_time_alerts.opened_value IS 'Value that opened the alert';
+COMMENT ON COLUMN telemetry.real_time_alerts.last_value IS 'Value of the newest sample that broke the limit';
+COMMENT ON COLUMN telemetry.real_time_alerts.last_seen_at IS 'Time of the newest sample that broke the limit';
+COMMENT ON COLUMN telemetry.real_time_alerts.cleared_at IS 'Time of the sample that cleared the alert; NULL while it is open';
+COMMENT ON COLUMN telemetry.real_time_alerts.acknowledged_at IS 'When somebody took notice; NULL when nobody has';
+COMMENT ON COLUMN telemetry.real_time_alerts.acknowledged_by IS 'User who took notice';
+CREATE INDEX real_time_alerts_rule_idx ON telemetry.real_time_alerts (rule_id, opened_at DESC) WHERE rule_id IS NOT NULL;
+CREATE INDEX real_time_alerts_fence_idx ON telemetry.real_time_alerts (fence_id, opened_at DESC) WHERE fence_id IS NOT NULL;
 SELECT pg_catalog.pg_extension_config_dump('telemetry.real_time_alerts', '');
 
 CREATE TABLE telemetry.flight_paths (
@@ -245,16 +327,31 @@ COMMENT ON COLUMN telemetry.flight_paths.waypoints IS
   'Array of objects with latitude, longitude (degrees), altitude_m and, on flown paths, recorded_at';
 CREATE INDEX flight_paths_drone_idx ON telemetry.flight_paths (drone_id, started_at DESC);
 CREATE INDEX flight_paths_mission_idx ON telemetry.flight_paths (mission_id) WHERE mission_id IS NOT NULL;
+COMMENT ON COLUMN telemetry.flight_paths.path_id IS 'Identifies the path';
+COMMENT ON COLUMN telemetry.flight_paths.drone_id IS 'Drone that flies or flew it';
+COMMENT ON COLUMN telemetry.flight_paths.mission_id IS 'Mission that it belongs to';
+COMMENT ON COLUMN telemetry.flight_paths.kind IS 'planned or flown';
+COMMENT ON COLUMN telemetry.flight_paths.started_at IS 'Begin of the flight';
+COMMENT ON COLUMN telemetry.flight_paths.ended_at IS 'End of the flight';
+COMMENT ON COLUMN telemetry.flight_paths.sample_count IS 'Number of samples that it was reduced from';
+COMMENT ON COLUMN telemetry.flight_paths.distance_m IS 'Length over ground, metres';
+COMMENT ON COLUMN telemetry.flight_paths.max_altitude_m IS 'Greatest altitude above mean sea level, metres';
+COMMENT ON COLUMN telemetry.flight_paths.created_at IS 'Time of the row''s insertion';
 SELECT pg_catalog.pg_extension_config_dump('telemetry.flight_paths', '');
 
 --
 -- Plain INSERT, COPY, UPDATE, DELETE and TRUNCATE keep the latest state as well.
 --
 
+CREATE FUNCTION telemetry.after_insert_sample() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'telemetry_after_insert_sample';
+COMMENT ON FUNCTION telemetry.after_insert_sample() IS
+  'Row trigger of telemetry.drone_telemetry: checks that recorded_at lies in the accepted window (22008) and notes the row for the statement trigger; not to be called';
+
 CREATE FUNCTION telemetry.after_insert_samples() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'telemetry_after_insert_samples';
 COMMENT ON FUNCTION telemetry.after_insert_samples() IS
-  'Statement trigger of telemetry.drone_telemetry: checks that the drones exist (23503) and recorded_at lies in the accepted window (22008), then brings telemetry.drone_latest up to date; not to be called';
+  'Statement trigger of telemetry.drone_telemetry: checks that the drones exist (23503) and brings telemetry.drone_latest up to date; not to be called';
 
 CREATE FUNCTION telemetry.rebuild_latest(drone_ids uuid[] DEFAULT NULL) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -307,8 +404,9 @@ END $$;
 COMMENT ON FUNCTION telemetry.after_change_samples() IS
   'Statement trigger of telemetry.drone_telemetry: rebuilds telemetry.drone_latest from the samples that are left after UPDATE, DELETE or TRUNCATE; not to be called';
 
+CREATE TRIGGER sample_inserted AFTER INSERT ON telemetry.drone_telemetry
+    FOR EACH ROW EXECUTE FUNCTION telemetry.after_insert_sample();
 CREATE TRIGGER samples_inserted AFTER INSERT ON telemetry.drone_telemetry
-    REFERENCING NEW TABLE AS new_samples
     FOR EACH STATEMENT EXECUTE FUNCTION telemetry.after_insert_samples();
 CREATE TRIGGER samples_updated AFTER UPDATE ON telemetry.drone_telemetry
     REFERENCING OLD TABLE AS old_samples NEW TABLE AS new_samples

@@ -101,6 +101,7 @@ struct IngestBatch
 	group_hash *groups;
 	DroneGroup **order;			/* the groups in order of drone_id */
 	DroneGroup *current;		/* the group of the last sample */
+	bool		used_default;	/* rows went to the default partition */
 
 	RejectedSample *rejected;	/* newest first */
 	IngestCounts counts;
@@ -435,7 +436,7 @@ ensure_partitions(IngestBatch *batch, Relation parent)
  * state changed under us in a way that needs a new look.
  */
 static bool
-store_batch(IngestBatch *batch, Relation parent, bool *used_default)
+store_batch(IngestBatch *batch, Relation parent)
 {
 	TimestampTz received_at = GetCurrentTransactionStartTimestamp();
 	SampleStore *store = sample_store_open(parent, received_at);
@@ -451,7 +452,7 @@ store_batch(IngestBatch *batch, Relation parent, bool *used_default)
 		for (StagedSample *staged = group->first; staged != NULL; staged = staged->next)
 			sample_store_append(store, &staged->sample, &staged->state);
 	}
-	*used_default = sample_store_close(store);
+	batch->used_default = sample_store_close(store);
 
 	table = latest_open();
 	for (int i = 0; i < batch->groups->members; i++)
@@ -482,15 +483,14 @@ try_store(IngestBatch *batch, Relation parent, bool last_attempt)
 {
 	MemoryContext old_context = CurrentMemoryContext;
 	ResourceOwner old_owner = CurrentResourceOwner;
-	bool		stored = false;
-	bool		used_default = false;
+	volatile bool stored = false;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(old_context);
 
 	PG_TRY();
 	{
-		stored = store_batch(batch, parent, &used_default);
+		stored = store_batch(batch, parent);
 		if (stored)
 			ReleaseCurrentSubTransaction();
 		else
@@ -517,7 +517,7 @@ try_store(IngestBatch *batch, Relation parent, bool last_attempt)
 	}
 	PG_END_TRY();
 
-	if (stored && used_default)
+	if (stored && batch->used_default)
 		partition_request_drain(RelationGetRelid(parent));
 	return stored;
 }

@@ -35,6 +35,8 @@ struct JsonReader
 	RememberedKey keys[REMEMBERED_KEYS];
 	JsonbValue *sent;			/* the samples' values by ordinal, for rejections */
 	int			sent_size;
+	const char *fault_reason;	/* of the sample being read; NULL while it is sound */
+	int			fault_sqlerrcode;
 };
 
 /*
@@ -87,30 +89,62 @@ column_of(JsonReader *reader, int place, const char *key, int length)
 	return column;
 }
 
+/*
+ * Note why the sample being read cannot be taken; the first reason stays.  The
+ * rest of it is read all the same, so that its drone and time are known.
+ */
 static void
-reject_type(JsonReader *reader, SampleColumn column, const char *expected)
+note_fault(JsonReader *reader, int sqlerrcode, const char *reason)
 {
-	char	   *reason = psprintf("%s is not %s", sample_columns[column].name, expected);
+	if (reader->fault_reason != NULL)
+		return;
+	reader->fault_sqlerrcode = sqlerrcode;
+	reader->fault_reason = reason;
+}
 
-	ingest_reject_last_because(reader->batch, ERRCODE_INVALID_TEXT_REPRESENTATION, reason);
-	pfree(reason);
+static void
+note_type(JsonReader *reader, SampleColumn column, const char *expected)
+{
+	note_fault(reader, ERRCODE_INVALID_TEXT_REPRESENTATION,
+			   psprintf("%s is not %s", sample_columns[column].name, expected));
 }
 
 /*
- * Put a value into its column; false when that rejected the sample.
+ * Put a number into its column.
  */
-static bool
+static void
+read_number(JsonReader *reader, Sample *sample, SampleColumn column, JsonbValue *value)
+{
+	SampleFault fault;
+	double		number;
+
+	if (value->type != jbvNumeric)
+	{
+		note_type(reader, column, "a number");
+		return;
+	}
+	number = DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow,
+												NumericGetDatum(value->val.numeric)));
+	fault = sample_set_number(sample, column, number);
+	if (fault != SAMPLE_OK)
+		note_fault(reader, sample_fault_sqlstate(fault),
+				   sample_fault_reason(fault, sample, column, number));
+}
+
+/*
+ * Put a value into its column.
+ */
+static void
 read_column(JsonReader *reader, Sample *sample, SampleColumn column, JsonbValue *value)
 {
 	if (value->type == jbvNull)
-		return true;			/* as if it were absent */
+		return;					/* as if it were absent */
 
 	if (sample_has(sample, column))
 	{
-		char	   *reason = psprintf("%s is given twice", sample_columns[column].name);
-
-		ingest_reject_last_because(reader->batch, ERRCODE_INVALID_PARAMETER_VALUE, reason);
-		return false;
+		note_fault(reader, ERRCODE_INVALID_PARAMETER_VALUE,
+				   psprintf("%s is given twice", sample_columns[column].name));
+		return;
 	}
 
 	switch (column)
@@ -119,8 +153,8 @@ read_column(JsonReader *reader, Sample *sample, SampleColumn column, JsonbValue 
 			if (value->type != jbvString ||
 				!sample_parse_uuid(value->val.string.val, value->val.string.len, &sample->drone_id))
 			{
-				reject_type(reader, column, "a UUID");
-				return false;
+				note_type(reader, column, "a UUID");
+				return;
 			}
 			break;
 
@@ -128,43 +162,25 @@ read_column(JsonReader *reader, Sample *sample, SampleColumn column, JsonbValue 
 			if (value->type != jbvString ||
 				!sample_parse_time(value->val.string.val, value->val.string.len, &sample->recorded_at))
 			{
-				reject_type(reader, column, "an ISO 8601 time");
-				return false;
+				note_type(reader, column, "an ISO 8601 time");
+				return;
 			}
 			break;
 
 		case SAMPLE_FLIGHT_MODE:
 			if (value->type != jbvString)
 			{
-				reject_type(reader, column, "a string");
-				return false;
+				note_type(reader, column, "a string");
+				return;
 			}
 			sample->flight_mode = cstring_to_text_with_len(value->val.string.val, value->val.string.len);
 			break;
 
 		default:
-			{
-				SampleFault fault;
-				double		number;
-
-				if (value->type != jbvNumeric)
-				{
-					reject_type(reader, column, "a number");
-					return false;
-				}
-				number = DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow,
-															NumericGetDatum(value->val.numeric)));
-				fault = sample_set_number(sample, column, number);
-				if (fault != SAMPLE_OK)
-				{
-					ingest_reject_last(reader->batch, fault, column, number);
-					return false;
-				}
-			}
-			break;
+			read_number(reader, sample, column, value);
+			return;
 	}
 	sample->present |= SAMPLE_BIT(column);
-	return true;
 }
 
 /*
@@ -185,7 +201,7 @@ push_pairs(JsonbParseState **state, JsonbContainer *object)
 }
 
 /*
- * Read an object's pairs into the sample; a fault rejects it.
+ * Read an object's pairs into the sample.
  */
 static void
 read_object(JsonReader *reader, Sample *sample, JsonbContainer *object)
@@ -208,8 +224,7 @@ read_object(JsonReader *reader, Sample *sample, JsonbContainer *object)
 
 		if (column != 0 && column != SAMPLE_EXTRA)
 		{
-			if (!read_column(reader, sample, column, &value))
-				return;
+			read_column(reader, sample, column, &value);
 			continue;
 		}
 		if (column == SAMPLE_EXTRA && value.type == jbvNull)
@@ -217,8 +232,8 @@ read_object(JsonReader *reader, Sample *sample, JsonbContainer *object)
 		if (column == SAMPLE_EXTRA &&
 			(value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data)))
 		{
-			reject_type(reader, column, "an object");
-			return;
+			note_type(reader, column, "an object");
+			continue;
 		}
 
 		if (extra == NULL)
@@ -251,11 +266,13 @@ read_value(JsonReader *reader, const JsonbValue *value)
 	}
 	reader->sent[sample->ordinal] = *value;
 
+	reader->fault_reason = NULL;
 	if (value->type == jbvBinary && JsonContainerIsObject(value->val.binary.data))
 		read_object(reader, sample, value->val.binary.data);
 	else
-		ingest_reject_last_because(reader->batch, ERRCODE_INVALID_PARAMETER_VALUE,
-								   "sample is not a JSON object");
+		note_fault(reader, ERRCODE_INVALID_PARAMETER_VALUE, "sample is not a JSON object");
+	if (reader->fault_reason != NULL)
+		ingest_reject_last_because(reader->batch, reader->fault_sqlerrcode, reader->fault_reason);
 }
 
 /*

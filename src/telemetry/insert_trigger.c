@@ -1,20 +1,27 @@
 /*
  * insert_trigger.c
- *		The statement trigger behind plain INSERT and COPY into
- *		telemetry.drone_telemetry.
+ *		The triggers behind plain INSERT and COPY into telemetry.drone_telemetry.
  *
- * It reads the statement's new rows once, noting each drone's newest time; the
- * rows themselves are then taken from the table, by primary key.  Checks what
- * a constraint cannot: the drones exist and the times lie in the accepted
- * window.  Advances drone_latest in order of drone_id, the order in which
- * ingest.c does it.
+ * A row trigger notes each drone's newest time among the statement's rows; the
+ * statement trigger, which fires after the last of them, then takes those rows
+ * from the table by primary key and advances drone_latest in order of drone_id,
+ * the order in which ingest.c does it.  Together they check what a constraint
+ * cannot: the drones exist and the times lie in the accepted window.
+ *
+ * A transition table would do with one trigger, but takes COPY into a
+ * partitioned table off its multi-insert path and copies every row once more.
+ *
+ * What was noted lives until the statement trigger, or until a rollback; it may
+ * name rows that are not there in the end, never the other way round.
  */
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/partition.h"
 #include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "executor/executor.h"
@@ -25,7 +32,6 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-#include "utils/tuplestore.h"
 
 #include "base/settings.h"
 #include "compat.h"
@@ -33,6 +39,7 @@
 #include "partition/partition.h"
 #include "telemetry/latest.h"
 
+PG_FUNCTION_INFO_V1(telemetry_after_insert_sample);
 PG_FUNCTION_INFO_V1(telemetry_after_insert_samples);
 
 typedef struct NewestTime
@@ -53,63 +60,120 @@ typedef struct NewestTime
 #define SH_DECLARE
 #include "lib/simplehash.h"
 
+/* What the row trigger has noted since the last statement trigger. */
+typedef struct NotedRows
+{
+	MemoryContext context;
+	newest_hash *drones;
+	TimestampTz accept_from;
+	TimestampTz accept_until;
+	Oid			last_partition;	/* of the last row */
+	bool		used_default;	/* rows went to the default partition */
+} NotedRows;
+
+static NotedRows *noted = NULL;
+
 static int
 compare_newest(const void *a, const void *b)
 {
 	return memcmp(&((const NewestTime *) a)->drone_id, &((const NewestTime *) b)->drone_id, UUID_LEN);
 }
 
-/*
- * Read the new rows; true when some went to the default partition.
- */
-static bool
-collect_newest(newest_hash *drones, Relation parent, Tuplestorestate *rows)
+static void
+forget_noted(void)
 {
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(parent), &TTSOpsMinimalTuple);
+	if (noted != NULL)
+		MemoryContextDelete(noted->context);
+	noted = NULL;
+}
+
+static void
+forget_at_xact_end(XactEvent event, void *arg)
+{
+	/* The memory goes with the transaction's. */
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+		noted = NULL;
+}
+
+static void
+forget_at_subxact_abort(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		forget_noted();
+}
+
+static void
+begin_noting(void)
+{
+	static bool registered = false;
 	const SentientSettings *settings = settings_get();
-	TimestampTz accept_from = settings->accept_from;
-	TimestampTz accept_until = GetCurrentTimestamp() + settings->accept_ahead_us;
-	PartitionRange range = {0};
-	bool		used_default = false;
-	int64		nrows = 0;
+	MemoryContext context;
 
-	while (tuplestore_gettupleslot(rows, true, false, slot))
+	if (!registered)
 	{
-		pg_uuid_t	drone_id;
-		TimestampTz recorded_at;
-		NewestTime *newest;
-		bool		found;
-
-		if ((nrows++ & 0xFFF) == 0)
-			CHECK_FOR_INTERRUPTS();
-
-		/* Both are NOT NULL. */
-		slot_getsomeattrs(slot, SAMPLE_RECORDED_AT);
-		drone_id = *DatumGetUUIDP(slot->tts_values[SAMPLE_DRONE_ID - 1]);
-		recorded_at = DatumGetTimestampTz(slot->tts_values[SAMPLE_RECORDED_AT - 1]);
-
-		if (unlikely(recorded_at < accept_from || recorded_at > accept_until))
-			ereport(ERROR,
-					(errcode(ERRCODE_DATETIME_FIELD_OVERFLOW),
-					 errmsg("recorded_at %s is outside the accepted window", timestamptz_to_str(recorded_at)),
-					 errdetail("The drone is %s.",
-							   DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&drone_id)))),
-					 errhint("The window is set by telemetry.accept_from and telemetry.accept_ahead in sentient_edge.settings.")));
-
-		if (unlikely(!OidIsValid(range.relid) || range.is_default ||
-					 recorded_at < range.lower || recorded_at >= range.upper))
-		{
-			range = partition_find(parent, recorded_at);
-			if (range.is_default)
-				used_default = true;
-		}
-
-		newest = newest_insert(drones, drone_id, &found);
-		if (!found || recorded_at > newest->recorded_at)
-			newest->recorded_at = recorded_at;
+		RegisterXactCallback(forget_at_xact_end, NULL);
+		RegisterSubXactCallback(forget_at_subxact_abort, NULL);
+		registered = true;
 	}
-	ExecDropSingleTupleTableSlot(slot);
-	return used_default;
+	context = AllocSetContextCreate(TopTransactionContext, "inserted samples", ALLOCSET_DEFAULT_SIZES);
+	noted = MemoryContextAllocZero(context, sizeof(NotedRows));
+	noted->context = context;
+	noted->drones = newest_create(context, 256, NULL);
+	noted->accept_from = settings->accept_from;
+	noted->accept_until = GetCurrentTimestamp() + settings->accept_ahead_us;
+}
+
+/*
+ * telemetry.after_insert_sample(): the row trigger.
+ */
+Datum
+telemetry_after_insert_sample(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	Relation	partition;
+	NewestTime *newest;
+	pg_uuid_t	drone_id;
+	TimestampTz recorded_at;
+	bool		isnull;
+	bool		found;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
+		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("after_insert_sample must be an AFTER INSERT row trigger")));
+	if (noted == NULL)
+		begin_noting();
+
+	/* Both are NOT NULL. */
+	partition = trigger->tg_relation;
+	drone_id = *DatumGetUUIDP(heap_getattr(trigger->tg_trigtuple, SAMPLE_DRONE_ID,
+										   RelationGetDescr(partition), &isnull));
+	recorded_at = DatumGetTimestampTz(heap_getattr(trigger->tg_trigtuple, SAMPLE_RECORDED_AT,
+												   RelationGetDescr(partition), &isnull));
+
+	if (unlikely(recorded_at < noted->accept_from || recorded_at > noted->accept_until))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_FIELD_OVERFLOW),
+				 errmsg("recorded_at %s is outside the accepted window", timestamptz_to_str(recorded_at)),
+				 errdetail("The drone is %s.",
+						   DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&drone_id)))),
+				 errhint("The window is set by telemetry.accept_from and telemetry.accept_ahead in sentient_edge.settings.")));
+
+	if (unlikely(RelationGetRelid(partition) != noted->last_partition))
+	{
+		noted->last_partition = RelationGetRelid(partition);
+		if (partition->rd_rel->relispartition &&
+			get_default_partition_oid(get_partition_parent(noted->last_partition, true)) == noted->last_partition)
+			noted->used_default = true;
+	}
+
+	newest = newest_insert(noted->drones, drone_id, &found);
+	if (!found || recorded_at > newest->recorded_at)
+		newest->recorded_at = recorded_at;
+	return PointerGetDatum(NULL);
 }
 
 /*
@@ -200,48 +264,43 @@ advance_latest(Relation parent, NewestTime *order, int n)
 }
 
 /*
- * telemetry.after_insert_samples()
+ * telemetry.after_insert_samples(): the statement trigger.
  */
 Datum
 telemetry_after_insert_samples(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	MemoryContext work;
 	MemoryContext old;
-	newest_hash *drones;
 	newest_iterator iterator;
 	NewestTime *newest;
 	NewestTime *order;
+	NotedRows  *rows = noted;
 	int			n = 0;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
 		!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
 		!TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event) ||
 		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
-		trigger->tg_newtable == NULL ||
 		trigger->tg_relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("after_insert_samples must be an AFTER INSERT statement trigger with a new table")));
+				 errmsg("after_insert_samples must be an AFTER INSERT statement trigger of the partitioned table")));
+	if (rows == NULL)
+		return PointerGetDatum(NULL);	/* not a row was inserted */
 
-	work = AllocSetContextCreate(CurrentMemoryContext, "inserted samples", ALLOCSET_DEFAULT_SIZES);
-	old = MemoryContextSwitchTo(work);
-
-	drones = newest_create(work, 256, NULL);
-	if (collect_newest(drones, trigger->tg_relation, trigger->tg_newtable))
+	noted = NULL;
+	old = MemoryContextSwitchTo(rows->context);
+	if (rows->used_default)
 		partition_request_drain(RelationGetRelid(trigger->tg_relation));
 
-	order = MemoryContextAllocHuge(work, sizeof(NewestTime) * Max(drones->members, 1));
-	newest_start_iterate(drones, &iterator);
-	while ((newest = newest_iterate(drones, &iterator)) != NULL)
+	order = MemoryContextAllocHuge(rows->context, sizeof(NewestTime) * rows->drones->members);
+	newest_start_iterate(rows->drones, &iterator);
+	while ((newest = newest_iterate(rows->drones, &iterator)) != NULL)
 		order[n++] = *newest;
-	if (n > 0)
-	{
-		qsort(order, n, sizeof(NewestTime), compare_newest);
-		advance_latest(trigger->tg_relation, order, n);
-	}
+	qsort(order, n, sizeof(NewestTime), compare_newest);
+	advance_latest(trigger->tg_relation, order, n);
 
 	MemoryContextSwitchTo(old);
-	MemoryContextDelete(work);
+	MemoryContextDelete(rows->context);
 	return PointerGetDatum(NULL);
 }

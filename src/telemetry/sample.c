@@ -8,6 +8,7 @@
 
 #include <math.h>
 
+#include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
@@ -18,7 +19,8 @@
 #include "errors.h"
 #include "telemetry/sample.h"
 
-/* The ranges are also the CHECK constraints in sql/install/telemetry.sql. */
+PG_FUNCTION_INFO_V1(telemetry_sample_in_range);
+
 const SampleColumnInfo sample_columns[SAMPLE_NCOLUMNS + 1] = {
 	[SAMPLE_DRONE_ID] = {"drone_id"},
 	[SAMPLE_RECORDED_AT] = {"recorded_at"},
@@ -132,6 +134,38 @@ sample_store_slot(const Sample *sample, TimestampTz received_at, TupleTableSlot 
 	nulls[SAMPLE_RECEIVED_AT - 1] = false;
 
 	ExecStoreVirtualTuple(slot);
+}
+
+/*
+ * telemetry.sample_in_range(latitude, ..., gps_fix): the CHECK constraint of
+ * drone_telemetry.  The arguments are the number columns in their order.
+ */
+Datum
+telemetry_sample_in_range(PG_FUNCTION_ARGS)
+{
+	for (int column = SAMPLE_FIRST_NUMBER; column <= SAMPLE_LAST_NUMBER; column++)
+	{
+		const SampleColumnInfo *info = &sample_columns[column];
+		int			argument = column - SAMPLE_FIRST_NUMBER;
+		double		value;
+
+		if (PG_ARGISNULL(argument))
+			continue;
+		if (column < SAMPLE_FIRST_REAL)
+			value = PG_GETARG_FLOAT8(argument);
+		else if (column <= SAMPLE_LAST_REAL)
+			value = PG_GETARG_FLOAT4(argument);
+		else
+			value = PG_GETARG_INT16(argument);
+
+		/* NaN fails every comparison. */
+		if (unlikely(!(value >= info->lower && value <= info->upper)))
+			ereport(ERROR,
+					(errcode(ERRCODE_CHECK_VIOLATION),
+					 errmsg("%s %g is outside %g to %g", info->name, value, info->lower, info->upper),
+					 errhint("A value that is unknown is NULL; telemetry.ingest keeps samples with wrong values among the rejected ones.")));
+	}
+	PG_RETURN_BOOL(true);
 }
 
 /*

@@ -81,13 +81,13 @@ struct SampleStore
 };
 
 /*
- * Has the parent an INSERT statement trigger besides the extension's own?  Its
- * rows must then come by the executor, so that the trigger sees them.
+ * Has the table an INSERT trigger besides the extension's own?  Its rows must
+ * then come by the executor, so that the trigger sees them.
  */
 static bool
-has_foreign_insert_trigger(Relation parent)
+has_foreign_insert_trigger(Relation rel)
 {
-	TriggerDesc *desc = parent->trigdesc;
+	TriggerDesc *desc = rel->trigdesc;
 
 	if (desc == NULL)
 		return false;
@@ -97,6 +97,7 @@ has_foreign_insert_trigger(Relation parent)
 
 		if (TRIGGER_FOR_INSERT(trigger->tgtype) &&
 			trigger->tgenabled != TRIGGER_DISABLED &&
+			strcmp(trigger->tgname, "sample_inserted") != 0 &&
 			strcmp(trigger->tgname, "samples_inserted") != 0)
 			return true;
 	}
@@ -154,8 +155,7 @@ needs_executor(SampleStore *store, Relation rel)
 
 	if (store->executor_only || rel->rd_rel->relkind != RELKIND_RELATION)
 		return true;
-	if (rel->trigdesc != NULL &&
-		(rel->trigdesc->trig_insert_before_row || rel->trigdesc->trig_insert_after_row))
+	if (has_foreign_insert_trigger(rel))
 		return true;
 	if (desc->natts != parent->natts)
 		return true;
@@ -168,8 +168,7 @@ needs_executor(SampleStore *store, Relation rel)
 
 	/* Columns and constraints that the user added. */
 	if (desc->natts != SAMPLE_NCOLUMNS ||
-		(desc->constr != NULL &&
-		 desc->constr->num_check > SAMPLE_LAST_NUMBER - SAMPLE_FIRST_NUMBER + 1))
+		(desc->constr != NULL && desc->constr->num_check > 1))
 		return true;
 	for (int column = SAMPLE_FIRST_NUMBER; column <= SAMPLE_EXTRA; column++)
 	{
