@@ -24,7 +24,7 @@
 #include "mavlink_tlog.h"
 
 /* After so many bytes without a frame the caller gets a turn. */
-#define BUSY_BYTES				32768
+#define BUSY_BYTES				4096
 
 static bool frame_begins(const MavlinkReader *reader, size_t position, bool must_be_good);
 static MavlinkRead reader_end(MavlinkReader *reader);

@@ -90,6 +90,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		;
 	CHECK(memcmp(&sampler.reader.counts, &reader.counts, sizeof(reader.counts)) == 0);
 	CHECK(seen.samples <= positions);
+	(void) mavlink_sampler_time(&sampler);
 	return 0;
 }
 

@@ -91,6 +91,8 @@ seeds = {
     'raw_unknown': b'\0' + v2(60000, b'abc') + v2(33, position(5), flags=2) + v1(255, b'xyz') + every[0],
     'raw_wrap': b'\2' + b''.join(v1(33, position(t & 0xFFFFFFFF)) for t in range(0xFFFFF000, 0x100001000, 0x400)),
     'raw_reboot': b'\2' + b''.join(v1(33, position(t)) for t in (600000, 600200, 3000, 3200)) + every[4],
+    'raw_long_text': b'\2' + b''.join(v2(253, text(b'long' * 12 + b'er', 11, i)) for i in range(30)) + every[15],
+    'raw_mostly_garbage': b'\0' + bytes(range(250)) * 40 + every[15],
     'tlog_cut': b'\1' + stamped(every)[:-20],
 }
 
