@@ -497,8 +497,6 @@ COMMENT ON FUNCTION telemetry.drone_health(uuid) IS
 'Condition of a drone by its newest sample. status is unknown (no sample yet), offline (newest sample older than 10 s), degraded (an open alert or a problem) or healthy; age_s is the sample''s age in seconds; problems names battery low (15 % or less), no 3D position fix, few satellites (under 6), weak signal (under -100 dBm).
 Returns NULLs for a drone that core.drones does not hold. May be called by sentient_viewer and above.';
 
-SELECT sentient_edge.adopt_partitioned_table('telemetry.drone_telemetry');
-
 --
 -- Grants: viewers read; operators send samples and note events; admins configure.
 --
@@ -521,3 +519,6 @@ GRANT EXECUTE ON FUNCTION telemetry.ingest(jsonb), telemetry.retry_rejected(inte
     TO sentient_operator;
 GRANT EXECUTE ON FUNCTION telemetry.rebuild_latest(uuid[]) TO sentient_admin;
 GRANT EXECUTE ON FUNCTION telemetry.drone_health(uuid) TO sentient_viewer;
+
+-- The last step: what is granted before it is dumped like any grant of the user's.
+SELECT sentient_edge.adopt_partitioned_table('telemetry.drone_telemetry');
