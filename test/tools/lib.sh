@@ -63,10 +63,10 @@ install_packages() {
 	echo 'create_main_cluster = false' | as_root tee "$dropin" >/dev/null
 	status=0
 	# shellcheck disable=SC2086
-	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y \
-		--no-install-recommends $missing >/dev/null || status=$?
+	output=$(as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y \
+		--no-install-recommends $missing 2>&1) || status=$?
 	as_root rm -f "$dropin"
-	[ $status = 0 ] || die "apt-get could not install$missing"
+	[ $status = 0 ] || { say "$output" | tail -n 30 && die "apt-get could not install$missing"; }
 }
 
 # ---- the server to build against ----
@@ -147,29 +147,31 @@ as_test_user() {
 	fi
 }
 
-# Every server whose data folder lies in RUN.
-server_pids() {
-	find "$RUN" -name postmaster.pid -exec head -n 1 {} \; 2>/dev/null
-}
-
 end_run() {
 	status=$?
 	trap - EXIT INT TERM HUP
-	for signal in INT QUIT KILL; do
-		for pid in $(server_pids); do kill -s $signal "$pid" 2>/dev/null || true; done
-		for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
-			alive=
-			for pid in $(server_pids); do ! kill -0 "$pid" 2>/dev/null || alive=yes; done
-			[ -n "$alive" ] || break 2
+	folder=$RUN
+	unset RUN # from here on no new process is one of the run
+	# a server ends at once on SIGQUIT, and removes its shared memory
+	for signal in QUIT KILL; do
+		for pid in $(run_pids "$folder"); do kill -s $signal "$pid" 2>/dev/null || true; done
+		for _ in 1 2 3 4 5 6 7 8 9 10; do
+			[ -n "$(run_pids "$folder")" ] || break 2
 			sleep 0.2
 		done
 	done
 	if [ -n "${KEEP_RUN:-}" ]; then
-		say "kept: $RUN"
+		say "kept: $folder"
 	else
-		rm -rf "$RUN"
+		rm -rf "$folder"
 	fi
 	exit "$status"
+}
+
+# Processes of a run: they have it in their environment (this shell itself got it
+# too late to show).
+run_pids() {
+	grep -lzxsF "RUN=$1" /proc/[0-9]*/environ | cut -d / -f 3
 }
 
 # Copy the checkout (the unprivileged user may not be able to read it) without
