@@ -10,13 +10,12 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "fmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "base/spi.h"
+#include "base/sql.h"
 #include "compat.h"
 #include "errors.h"
 #include "telemetry/ingest.h"
@@ -45,7 +44,7 @@ rejected_write(const char *route, RejectedSample *newest)
 	bool	   *nulls[2];
 	Datum		args[6];
 	Oid			types[6] = {TEXTOID, UUIDARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID, JSONBARRAYOID};
-	BaseSpi		spi;
+	SqlScope	scope;
 	int			n = 0;
 	int			i;
 
@@ -76,15 +75,15 @@ rejected_write(const char *route, RejectedSample *newest)
 	args[4] = make_array(columns[3], NULL, n, TEXTOID, -1, false, TYPALIGN_INT);
 	args[5] = make_array(columns[4], NULL, n, JSONBOID, -1, false, TYPALIGN_INT);
 
-	base_spi_begin(&spi);
-	base_spi_execute("INSERT INTO telemetry.rejected_samples"
+	scope = sql_begin(0);
+	(void) sql_query("INSERT INTO telemetry.rejected_samples"
 					 " (route, drone_id, recorded_at, reason, sqlstate, payload)"
 					 " SELECT $1, s.drone_id, s.recorded_at, s.reason, s.sqlstate, s.payload"
 					 " FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4),"
 					 " pg_catalog.unnest($5), pg_catalog.unnest($6))"
 					 " AS s (drone_id, recorded_at, reason, sqlstate, payload)",
-					 6, types, args, NULL, SPI_OK_INSERT);
-	base_spi_end(&spi);
+					 6, types, args);
+	sql_end(&scope);
 }
 
 /* Write back what became of the retried rows. */
@@ -120,7 +119,7 @@ write_outcomes(int64 *ids, int n, IngestOutcome *outcomes, RejectedSample *rejec
 	args[2] = make_array(reasons, no_reason, n, TEXTOID, -1, false, TYPALIGN_INT);
 	args[3] = make_array(states, no_reason, n, TEXTOID, -1, false, TYPALIGN_INT);
 
-	base_spi_execute("UPDATE telemetry.rejected_samples r"
+	(void) sql_query("UPDATE telemetry.rejected_samples r"
 					 " SET retry_count = r.retry_count OPERATOR(pg_catalog.+) 1,"
 					 " retried_at = pg_catalog.now(),"
 					 " reason = COALESCE(o.reason, r.reason),"
@@ -130,7 +129,7 @@ write_outcomes(int64 *ids, int n, IngestOutcome *outcomes, RejectedSample *rejec
 					 " FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),"
 					 " pg_catalog.unnest($4)) AS o (rejection_id, resolution, reason, sqlstate)"
 					 " WHERE r.rejection_id OPERATOR(pg_catalog.=) o.rejection_id",
-					 4, types, args, NULL, SPI_OK_UPDATE);
+					 4, types, args);
 }
 
 /*
@@ -142,7 +141,7 @@ telemetry_retry_rejected(PG_FUNCTION_ARGS)
 	IngestCounts counts = {0};
 	Oid			types[1] = {INT4OID};
 	Datum		args[1];
-	BaseSpi		spi;
+	SqlScope	scope;
 	int			n;
 
 	if (PG_ARGISNULL(0) || PG_GETARG_INT32(0) < 1)
@@ -151,15 +150,13 @@ telemetry_retry_rejected(PG_FUNCTION_ARGS)
 				 errmsg("max_rows must be at least 1")));
 	args[0] = PG_GETARG_DATUM(0);
 
-	base_spi_begin(&spi);
-	base_spi_execute("SELECT rejection_id, payload FROM telemetry.rejected_samples"
-					 " WHERE resolved_at IS NULL"
-					 " ORDER BY retry_count, rejection_id LIMIT $1 FOR UPDATE SKIP LOCKED",
-					 1, types, args, NULL, SPI_OK_SELECT);
-	n = (int) SPI_processed;
+	scope = sql_begin(0);
+	n = (int) sql_query("SELECT rejection_id, payload FROM telemetry.rejected_samples"
+						" WHERE resolved_at IS NULL"
+						" ORDER BY retry_count, rejection_id LIMIT $1 FOR UPDATE SKIP LOCKED",
+						1, types, args);
 	if (n > 0)
 	{
-		SPITupleTable *rows = SPI_tuptable;
 		int64	   *ids = palloc(sizeof(int64) * n);
 		IngestOutcome *outcomes = palloc(sizeof(IngestOutcome) * n);
 		RejectedSample *rejected;
@@ -170,14 +167,14 @@ telemetry_retry_rejected(PG_FUNCTION_ARGS)
 		{
 			bool		isnull;
 
-			ids[i] = DatumGetInt64(SPI_getbinval(rows->vals[i], rows->tupdesc, 1, &isnull));
-			json_reader_read(reader, DatumGetJsonbP(SPI_getbinval(rows->vals[i], rows->tupdesc, 2, &isnull)));
+			ids[i] = DatumGetInt64(sql_value(i, 0, &isnull));
+			json_reader_read(reader, DatumGetJsonbP(sql_value(i, 1, &isnull)));
 		}
 		se_assert(ingest_count_sent(batch) == n);
 		counts = ingest_finish_outcomes(batch, outcomes, &rejected);
 		write_outcomes(ids, n, outcomes, rejected);
 	}
-	base_spi_end(&spi);
+	sql_end(&scope);
 
 	PG_RETURN_DATUM(ingest_counts_datum(fcinfo, counts));
 }
