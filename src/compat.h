@@ -25,7 +25,7 @@
 
 #if PG_VERSION_NUM >= 160000
 #define compat_exec_insert_index_tuples(rri, slot, estate, only_summarizing) \
-	ExecInsertIndexTuples(rri, slot, estate, only_summarizing, false, NULL, NIL, only_summarizing)
+	ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL, only_summarizing)
 #else
 #define compat_exec_insert_index_tuples(rri, slot, estate, only_summarizing) \
 	ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL)
@@ -39,6 +39,16 @@
 #define compat_index_beginscan(heap, index, snapshot, nkeys) \
 	index_beginscan(heap, index, snapshot, nkeys, 0)
 #define compat_primary_key_index(rel)			RelationGetPrimaryKeyIndex(rel)
+#endif
+
+#if PG_VERSION_NUM >= 160000
+#define compat_database_ownercheck(database, role)	object_ownercheck(DatabaseRelationId, database, role)
+#define compat_table_ownercheck(relid, role)	object_ownercheck(RelationRelationId, relid, role)
+#define compat_extension_ownercheck(extension, role)	object_ownercheck(ExtensionRelationId, extension, role)
+#else
+#define compat_database_ownercheck(database, role)	pg_database_ownercheck(database, role)
+#define compat_table_ownercheck(relid, role)	pg_class_ownercheck(relid, role)
+#define compat_extension_ownercheck(extension, role)	pg_extension_ownercheck(extension, role)
 #endif
 
 #endif							/* SENTIENT_COMPAT_H */
