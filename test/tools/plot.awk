@@ -24,7 +24,7 @@ function row(value) {
 
 END {
 	if (NR == 0) {
-		print "(no values)"
+		print "           (the log has none)"
 		exit
 	}
 	for (i = 1; i <= NR; i++) {
