@@ -1,0 +1,118 @@
+/*
+ * sql.c
+ *		SQL that the extension runs for itself: as its owner, with a search_path
+ *		that nobody can plant an object in, in UTC.
+ *
+ * Whatever pg_partman's functions do to search_path is undone by sql_end, which
+ * rolls the parameters of the scope back.  Takes no locks of its own.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_extension.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "base/sql.h"
+#include "errors.h"
+
+static Oid	extension_owner(void);
+
+SqlScope
+sql_begin(int lock_timeout_ms)
+{
+	SqlScope	scope;
+	Oid			owner = extension_owner();
+
+	se_assert(IsTransactionState());
+
+	SPI_connect();
+	scope.nest_level = NewGUCNestLevel();
+	GetUserIdAndSecContext(&scope.user, &scope.security);
+	SetUserIdAndSecContext(owner, scope.security | SECURITY_LOCAL_USERID_CHANGE);
+	sql_set_local("search_path", "pg_catalog, pg_temp");
+	sql_set_local("timezone", "UTC");
+	sql_set_local("datestyle", "ISO, YMD");
+	if (lock_timeout_ms > 0)
+	{
+		char		value[32];
+
+		snprintf(value, sizeof(value), "%d", lock_timeout_ms);
+		sql_set_local("lock_timeout", value);
+	}
+	return scope;
+}
+
+void
+sql_end(SqlScope *scope)
+{
+	SetUserIdAndSecContext(scope->user, scope->security);
+	AtEOXact_GUC(false, scope->nest_level);
+	SPI_finish();
+}
+
+uint64
+sql_query(const char *query, int nargs, Oid *types, Datum *values)
+{
+	int			result = SPI_execute_with_args(query, nargs, types, values, NULL, false, 0);
+
+	if (result < 0)
+		elog(ERROR, "SPI returned %d for: %s", result, query);
+	return SPI_processed;
+}
+
+Datum
+sql_value(uint64 row, int column, bool *isnull)
+{
+	se_assert(row < SPI_processed);
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column + 1, isnull);
+}
+
+char *
+sql_string(uint64 row, int column)
+{
+	se_assert(row < SPI_processed);
+	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column + 1);
+}
+
+void
+sql_set_local(const char *parameter, const char *value)
+{
+	(void) set_config_option(parameter, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+Oid
+sql_extension(void)
+{
+	return get_extension_oid("sentient_edge", true);
+}
+
+/* Who owns the extension; the bootstrap superuser while there is none. */
+static Oid
+extension_owner(void)
+{
+	Oid			owner = BOOTSTRAP_SUPERUSERID;
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum("sentient_edge"));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return owner;
+}

@@ -1,0 +1,47 @@
+/*
+ * sql.h
+ *		SQL that the extension runs for itself.
+ *
+ *		SqlScope scope = sql_begin(0);
+ *		rows = sql_query("SELECT ...", nargs, types, values);
+ *		... SPI_tuptable ...
+ *		sql_end(&scope);
+ */
+#ifndef SENTIENT_SQL_H
+#define SENTIENT_SQL_H
+
+#include "executor/spi.h"
+
+typedef struct SqlScope
+{
+	int			nest_level;
+	Oid			user;
+	int			security;
+} SqlScope;
+
+/*
+ * Until sql_end: SPI is connected, the user is the extension's owner,
+ * search_path is pg_catalog, pg_temp, the time zone UTC, and no lock is waited
+ * for longer than lock_timeout_ms (0: as the session says).  Ends by itself
+ * when the (sub)transaction is aborted.  Needs a transaction; makes a snapshot
+ * active if there is none.
+ */
+extern SqlScope sql_begin(int lock_timeout_ms);
+extern void sql_end(SqlScope *scope);
+
+/* Run one statement inside a scope; returns the number of rows.  No argument may be null. */
+extern uint64 sql_query(const char *query, int nargs, Oid *types, Datum *values);
+
+/* One value of the last query's result; rows and columns from 0. */
+extern Datum sql_value(uint64 row, int column, bool *isnull);
+
+/* The same as a string, in the current context; NULL for null. */
+extern char *sql_string(uint64 row, int column);
+
+/* Set a parameter until the innermost GUC nest level ends. */
+extern void sql_set_local(const char *parameter, const char *value);
+
+/* The extension's oid in this database, or InvalidOid. */
+extern Oid	sql_extension(void);
+
+#endif							/* SENTIENT_SQL_H */

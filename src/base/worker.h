@@ -1,0 +1,34 @@
+/*
+ * worker.h
+ *		Background workers: the registry in shared memory, and the jobs that a
+ *		database's scheduler runs.
+ */
+#ifndef SENTIENT_WORKER_H
+#define SENTIENT_WORKER_H
+
+#include "datatype/timestamp.h"
+
+/*
+ * One job of every database's scheduler.  run is called outside a transaction,
+ * in a memory context that is reset afterwards; it starts and ends transactions
+ * of its own and may raise errors, which are logged, counted and retried later.
+ */
+typedef struct SchedulerJob
+{
+	const char *name;			/* as sentient_edge.workers shows it */
+	const int  *interval_s;		/* seconds between two runs, a parameter */
+	void		(*run) (bool requested);	/* requested: woken for it by scheduler_request */
+} SchedulerJob;
+
+#define SCHEDULER_MAX_JOBS		8
+
+/* Add a job; called from the modules' init functions only.  Returns its number. */
+extern int	scheduler_add_job(const SchedulerJob *job);
+
+/*
+ * Wake this database's scheduler for one job.  False when there is none (not
+ * preloaded, not started yet): the caller finds another way.  Raises no error.
+ */
+extern bool scheduler_request(int job);
+
+#endif							/* SENTIENT_WORKER_H */

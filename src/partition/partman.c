@@ -1,0 +1,178 @@
+/*
+ * partman.c
+ *		The calls into pg_partman 4.7 and 5.x.
+ *
+ * Which of them is installed in this database is asked of pg_extension each
+ * time: pg_upgrade can carry the objects of 4.7 into a newer server, and ALTER
+ * EXTENSION can change them under a session.
+ *
+ * A table is registered by writing its part_config row here.  create_parent of
+ * 4.7 makes a default partition without looking whether there is one, and fails
+ * because there is; that of 5.x can be told, but would make its first
+ * partitions in one transaction with the locks of all of them.  datetime_string
+ * is the same for every interval, because 4.7 sorts a table's partitions by
+ * parsing their names with the string that is configured now.
+ * automatic_maintenance is off: these tables have a scheduler of their own, and
+ * a pg_partman_bgw beside it would only get in its way.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "base/sql.h"
+#include "errors.h"
+#include "partition/interval.h"
+#include "partition/partman.h"
+
+typedef struct Partman
+{
+	char	   *schema;			/* quoted */
+	int			major;
+} Partman;
+
+static Partman partman_installed(void);
+static bool partman_is_installed(Partman *partman);
+static char *template_name(const ManagedTable *table);
+
+/* Find pg_partman in this database; false when it is not there. */
+static bool
+partman_is_installed(Partman *partman)
+{
+	if (sql_query("SELECT n.nspname, e.extversion FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace"
+				  " WHERE e.extname = 'pg_partman'", 0, NULL, NULL) != 1)
+		return false;
+	partman->schema = pstrdup(quote_identifier(sql_string(0, 0)));
+	partman->major = atoi(sql_string(0, 1));
+	return true;
+}
+
+static Partman
+partman_installed(void)
+{
+	Partman		partman;
+
+	if (!partman_is_installed(&partman))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("extension \"pg_partman\" is not installed in this database"),
+				 errhint("CREATE EXTENSION pg_partman.")));
+	return partman;
+}
+
+bool
+partman_registered(const ManagedTable *table)
+{
+	Partman		partman;
+	Oid			types[1] = {TEXTOID};
+	Datum		values[1] = {CStringGetTextDatum(managed_name(table))};
+
+	return partman_is_installed(&partman) &&
+		sql_query(psprintf("SELECT FROM %s.part_config WHERE parent_table = $1", partman.schema),
+				  1, types, values) > 0;
+}
+
+bool
+partman_configure(const ManagedTable *table)
+{
+	Partman		partman = partman_installed();
+	const PartitionSettings *settings = managed_settings(table);
+	StringInfoData sql;
+	const char *week = settings->interval == PARTITION_BY_WEEK ? "week" : NULL;
+	char	   *retention = settings->has_retention ?
+		DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(&settings->retention))) : NULL;
+	char	   *template = template_name(table);
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql,
+					 "INSERT INTO %s.part_config AS c (parent_table, control, partition_type, partition_interval,"
+					 " premake, datetime_string, automatic_maintenance, infinite_time_partitions, ignore_default_data,"
+					 " inherit_privileges, retention_keep_table, retention, template_table%s)"
+					 " VALUES (%s, %s, %s, %s, %d, 'YYYYMMDD', 'off', true, true, false, %s, %s, %s",
+					 partman.schema, partman.major >= 5 ? ", date_trunc_interval" : "",
+					 quote_literal_cstr(managed_name(table)), quote_literal_cstr(table->control),
+					 partman.major >= 5 ? "'range'" : "'native'",
+					 quote_literal_cstr(interval_name(settings->interval)), settings->premake,
+					 settings->retention_drop ? "false" : "true",
+					 retention ? quote_literal_cstr(retention) : "NULL",
+					 template ? quote_literal_cstr(template) : "NULL");
+	if (partman.major >= 5)
+		appendStringInfo(&sql, ", %s", week ? quote_literal_cstr(week) : "NULL");
+	appendStringInfoString(&sql,
+						   ") ON CONFLICT (parent_table) DO UPDATE SET partition_interval = EXCLUDED.partition_interval,"
+						   " premake = EXCLUDED.premake, retention = EXCLUDED.retention,"
+						   " retention_keep_table = EXCLUDED.retention_keep_table,"
+						   " datetime_string = EXCLUDED.datetime_string,"
+						   " automatic_maintenance = EXCLUDED.automatic_maintenance,"
+						   " infinite_time_partitions = EXCLUDED.infinite_time_partitions,"
+						   " ignore_default_data = EXCLUDED.ignore_default_data");
+	if (partman.major >= 5)
+		appendStringInfoString(&sql, ", date_trunc_interval = EXCLUDED.date_trunc_interval");
+	appendStringInfoString(&sql,
+						   " WHERE (c.partition_interval, c.premake, c.retention, c.retention_keep_table, c.datetime_string,"
+						   " c.automatic_maintenance, c.infinite_time_partitions, c.ignore_default_data)"
+						   " IS DISTINCT FROM (EXCLUDED.partition_interval, EXCLUDED.premake, EXCLUDED.retention,"
+						   " EXCLUDED.retention_keep_table, EXCLUDED.datetime_string, EXCLUDED.automatic_maintenance,"
+						   " EXCLUDED.infinite_time_partitions, EXCLUDED.ignore_default_data)");
+	return sql_query(sql.data, 0, NULL, NULL) > 0;
+}
+
+void
+partman_forget(const ManagedTable *table)
+{
+	Partman		partman;
+	Oid			types[1] = {TEXTOID};
+	Datum		values[1] = {CStringGetTextDatum(managed_name(table))};
+
+	if (partman_is_installed(&partman))
+		(void) sql_query(psprintf("DELETE FROM %s.part_config WHERE parent_table = $1", partman.schema),
+						 1, types, values);
+}
+
+void
+partman_create_partition(const ManagedTable *table, TimestampTz lower)
+{
+	Partman		partman = partman_installed();
+	Oid			types[2] = {TEXTOID, TIMESTAMPTZOID};
+	Datum		values[2] = {CStringGetTextDatum(managed_name(table)), TimestampTzGetDatum(lower)};
+
+	/* 4.7 would analyze the whole parent. */
+	(void) sql_query(psprintf("SELECT %s.create_partition_time($1, ARRAY[$2]%s)", partman.schema,
+							  partman.major >= 5 ? "" : ", false"), 2, types, values);
+}
+
+void
+partman_inherit_template(const ManagedTable *table, const char *partition)
+{
+	Partman		partman = partman_installed();
+	Oid			types[3] = {TEXTOID, TEXTOID, TEXTOID};
+	Datum		values[3] = {CStringGetTextDatum(managed_name(table)), CStringGetTextDatum(table->schema),
+	CStringGetTextDatum(partition)};
+
+	if (template_name(table) != NULL)
+		(void) sql_query(psprintf("SELECT %s.inherit_template_properties($1, $2, $3)", partman.schema),
+						 3, types, values);
+}
+
+void
+partman_run_maintenance(const ManagedTable *table)
+{
+	Partman		partman = partman_installed();
+	Oid			types[1] = {TEXTOID};
+	Datum		values[1] = {CStringGetTextDatum(managed_name(table))};
+
+	(void) sql_query(psprintf("SELECT %s.run_maintenance($1, p_analyze => false)", partman.schema),
+					 1, types, values);
+}
+
+/* "telemetry.drone_telemetry_template" if there is such a table. */
+static char *
+template_name(const ManagedTable *table)
+{
+	char	   *name = psprintf("%s.%s_template", table->schema, table->name);
+	Oid			types[1] = {TEXTOID};
+	Datum		values[1] = {CStringGetTextDatum(name)};
+
+	return sql_query("SELECT 1 WHERE to_regclass($1) IS NOT NULL", 1, types, values) > 0 ? name : NULL;
+}

@@ -1,0 +1,31 @@
+/*
+ * partman.h
+ *		What the extension asks of pg_partman.  Every function runs inside a
+ *		sql_begin scope.
+ */
+#ifndef SENTIENT_PARTITION_PARTMAN_H
+#define SENTIENT_PARTITION_PARTMAN_H
+
+#include "datatype/timestamp.h"
+
+#include "partition/managed.h"
+
+/* Does part_config have the table's row? */
+extern bool partman_registered(const ManagedTable *table);
+
+/* Register the table, or bring its row in line with the settings; true when something changed. */
+extern bool partman_configure(const ManagedTable *table);
+
+/* Delete its row. */
+extern void partman_forget(const ManagedTable *table);
+
+/* Have the partition that begins at this time made, one configured interval long. */
+extern void partman_create_partition(const ManagedTable *table, TimestampTz lower);
+
+/* Give a partition what the template table has and a parent cannot hold. */
+extern void partman_inherit_template(const ManagedTable *table, const char *partition);
+
+/* pg_partman's own maintenance of the table: retention, above all. */
+extern void partman_run_maintenance(const ManagedTable *table);
+
+#endif							/* SENTIENT_PARTITION_PARTMAN_H */
