@@ -20,6 +20,7 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
@@ -40,57 +41,46 @@
 #include "partition/interval.h"
 #include "partition/partman.h"
 
-static char *partition_name(const ManagedTable *table, Relation parent, TimestampTz lower, bool *first_choice);
-static bool default_holds(const ManagedTable *table, Oid default_relid, TimestampTz lower, TimestampTz upper);
-static uint64 partition_build(const ManagedTable *table, Relation parent, const PartitionMade *made, bool move);
-static uint64 partition_fill(const ManagedTable *table, Relation parent, const PartitionMade *made);
+/* What is to be made, and where. */
+typedef struct PartitionPlan
+{
+	const ManagedTable *table;
+	Oid			parent;
+	Oid			namespace;
+	Oid			owner;
+	Oid			tablespace;
+	char	   *default_name;	/* quoted and qualified */
+	char	   *columns;		/* those that can be written, quoted */
+} PartitionPlan;
+
+static bool partition_there(const ManagedTable *table, Oid parent, TimestampTz time, PartitionMade *made, PartitionPlan *plan);
+static char *partition_name(const PartitionPlan *plan, TimestampTz lower, bool *first_choice);
+static bool default_holds(const PartitionPlan *plan, TimestampTz lower, TimestampTz upper);
+static uint64 partition_build(const PartitionPlan *plan, const PartitionMade *made, bool move);
+static uint64 partition_fill(const PartitionPlan *plan, const PartitionMade *made);
 
 PartitionMade
-partition_create(const ManagedTable *table, Relation parent, TimestampTz time)
+partition_create(const ManagedTable *table, Oid parent, TimestampTz time)
 {
-	PartitionInterval interval = managed_settings(table)->interval;
 	PartitionMade made;
-	PartitionRange there;
-	PartitionRange gap;
-	Oid			default_relid;
+	PartitionMade check;
+	PartitionPlan		plan;
 	bool		first_choice;
 	bool		move;
 
-	memset(&made, 0, sizeof(made));
-	LockRelationOid(RelationGetRelid(parent), ShareUpdateExclusiveLock);
-	there = partition_find(parent, time);
-	if (!there.is_default)
-	{
-		made.existed = true;
-		made.name = get_rel_name(there.relid);
-		made.lower = there.lower;
-		made.upper = there.upper;
+	LockRelationOid(parent, ShareUpdateExclusiveLock);
+	if (partition_there(table, parent, time, &made, &plan))
 		return made;
-	}
-
-	default_relid = partition_default(parent);
-	LockRelationOid(default_relid, ShareRowExclusiveLock);
-
-	/* The aligned range, or what the neighbours leave of it. */
-	interval_range(interval, time, &made.lower, &made.upper);
-	gap = partition_gap(parent, time);
-	if (gap.lower > made.lower || gap.upper < made.upper)
-	{
-		made.clipped = true;
-		made.lower = Max(made.lower, gap.lower);
-		made.upper = Min(made.upper, gap.upper);
-	}
-	made.name = partition_name(table, parent, made.lower, &first_choice);
-	move = default_holds(table, default_relid, made.lower, made.upper);
+	made.name = partition_name(&plan, made.lower, &first_choice);
+	move = default_holds(&plan, made.lower, made.upper);
 
 	if (!made.clipped && !move && first_choice)
 		partman_create_partition(table, made.lower);
 	else
-		made.moved = partition_build(table, parent, &made, move);
+		made.moved = partition_build(&plan, &made, move);
 
 	CommandCounterIncrement();
-	there = partition_find(parent, time);
-	if (there.is_default)
+	if (!partition_there(table, parent, time, &check, NULL))
 		ereport(ERROR,
 				(errcode(ERRCODE_SE_PARTITION_UNAVAILABLE),
 				 errmsg("partition \"%s\" of table \"%s\" was not made", made.name, managed_name(table)),
@@ -98,55 +88,111 @@ partition_create(const ManagedTable *table, Relation parent, TimestampTz time)
 	return made;
 }
 
+/*
+ * Does the time have a partition?  If not, and there is a plan to make, lock
+ * the default partition and find out what the new one's range will be.
+ */
+static bool
+partition_there(const ManagedTable *table, Oid parent, TimestampTz time, PartitionMade *made, PartitionPlan *plan)
+{
+	Relation	rel = table_open(parent, NoLock);
+	PartitionRange there = partition_find(rel, time);
+	PartitionRange gap;
+	StringInfoData columns;
+
+	memset(made, 0, sizeof(*made));
+	made->existed = !there.is_default;
+	if (made->existed)
+	{
+		made->name = get_rel_name(there.relid);
+		made->lower = there.lower;
+		made->upper = there.upper;
+	}
+	if (made->existed || plan == NULL)
+	{
+		table_close(rel, NoLock);
+		return made->existed;
+	}
+
+	LockRelationOid(partition_default(rel), ShareRowExclusiveLock);
+
+	/* The aligned range, or what the neighbours leave of it. */
+	interval_range(managed_settings(table)->interval, time, &made->lower, &made->upper);
+	gap = partition_gap(rel, time);
+	if (gap.lower > made->lower || gap.upper < made->upper)
+	{
+		made->clipped = true;
+		made->lower = Max(made->lower, gap.lower);
+		made->upper = Min(made->upper, gap.upper);
+	}
+
+	plan->table = table;
+	plan->parent = parent;
+	plan->namespace = RelationGetNamespace(rel);
+	plan->owner = rel->rd_rel->relowner;
+	plan->tablespace = rel->rd_rel->reltablespace;
+	plan->default_name = quote_qualified_identifier(table->schema, get_rel_name(partition_default(rel)));
+	initStringInfo(&columns);
+	for (int i = 0; i < RelationGetDescr(rel)->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(rel), i);
+
+		if (attribute->attisdropped || attribute->attgenerated != '\0')
+			continue;
+		appendStringInfo(&columns, "%s%s", columns.len > 0 ? ", " : "",
+						 quote_identifier(NameStr(attribute->attname)));
+	}
+	plan->columns = columns.data;
+	table_close(rel, NoLock);
+	return false;
+}
+
 /* A name that is free: "<table>_p20180101", else with a number after it. */
 static char *
-partition_name(const ManagedTable *table, Relation parent, TimestampTz lower, bool *first_choice)
+partition_name(const PartitionPlan *plan, TimestampTz lower, bool *first_choice)
 {
 	char	   *suffix = interval_suffix(lower);
-	char	   *name = psprintf("%s_p%s", table->name, suffix);
+	char	   *name = psprintf("%s_p%s", plan->table->name, suffix);
 
 	*first_choice = true;
-	for (int i = 2; OidIsValid(get_relname_relid(name, RelationGetNamespace(parent))); i++)
+	for (int i = 2; OidIsValid(get_relname_relid(name, plan->namespace)); i++)
 	{
 		*first_choice = false;
-		name = psprintf("%s_p%s_%d", table->name, suffix, i);
+		name = psprintf("%s_p%s_%d", plan->table->name, suffix, i);
 	}
 	return name;
 }
 
 static bool
-default_holds(const ManagedTable *table, Oid default_relid, TimestampTz lower, TimestampTz upper)
+default_holds(const PartitionPlan *plan, TimestampTz lower, TimestampTz upper)
 {
 	Oid			types[2] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
 	Datum		values[2] = {TimestampTzGetDatum(lower), TimestampTzGetDatum(upper)};
-	const char *control = quote_identifier(table->control);
+	const char *control = quote_identifier(plan->table->control);
 
 	return sql_query(psprintf("SELECT FROM ONLY %s WHERE %s >= $1 AND %s < $2 LIMIT 1",
-							  quote_qualified_identifier(table->schema, get_rel_name(default_relid)),
-							  control, control),
-					 2, types, values) > 0;
+							  plan->default_name, control, control), 2, types, values) > 0;
 }
 
 /* Make the table, fill it, attach it; returns how many rows were moved. */
 static uint64
-partition_build(const ManagedTable *table, Relation parent, const PartitionMade *made, bool move)
+partition_build(const PartitionPlan *plan, const PartitionMade *made, bool move)
 {
-	char	   *partition = quote_qualified_identifier(table->schema, made->name);
-	char	   *whole = quote_qualified_identifier(table->schema, table->name);
-	Oid			owner = parent->rd_rel->relowner;
-	char	   *tablespace = get_tablespace_name(parent->rd_rel->reltablespace);
+	char	   *partition = quote_qualified_identifier(plan->table->schema, made->name);
+	char	   *whole = quote_qualified_identifier(plan->table->schema, plan->table->name);
+	char	   *tablespace = get_tablespace_name(plan->tablespace);
 	uint64		moved = 0;
 
 	/* No indexes: ATTACH builds them, once the rows are there. */
 	(void) sql_query(psprintf("CREATE TABLE %s (LIKE %s INCLUDING ALL EXCLUDING INDEXES EXCLUDING IDENTITY)%s%s",
 							  partition, whole, tablespace ? " TABLESPACE " : "",
 							  tablespace ? quote_identifier(tablespace) : ""), 0, NULL, NULL);
-	partman_inherit_template(table, made->name);
-	if (owner != GetUserId())
+	partman_inherit_template(plan->table, made->name);
+	if (plan->owner != GetUserId())
 		(void) sql_query(psprintf("ALTER TABLE %s OWNER TO %s", partition,
-								  quote_identifier(GetUserNameFromId(owner, false))), 0, NULL, NULL);
+								  quote_identifier(GetUserNameFromId(plan->owner, false))), 0, NULL, NULL);
 	if (move)
-		moved = partition_fill(table, parent, made);
+		moved = partition_fill(plan, made);
 	(void) sql_query(psprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)", whole, partition,
 							  quote_literal_cstr(interval_bound(made->lower)),
 							  quote_literal_cstr(interval_bound(made->upper))), 0, NULL, NULL);
@@ -159,37 +205,23 @@ partition_build(const ManagedTable *table, Relation parent, const PartitionMade 
  * the table's owner, as they would on any write.
  */
 static uint64
-partition_fill(const ManagedTable *table, Relation parent, const PartitionMade *made)
+partition_fill(const PartitionPlan *plan, const PartitionMade *made)
 {
-	const char *control = quote_identifier(table->control);
-	TupleDesc	desc = RelationGetDescr(parent);
+	const char *control = quote_identifier(plan->table->control);
 	Oid			types[2] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
 	Datum		values[2] = {TimestampTzGetDatum(made->lower), TimestampTzGetDatum(made->upper)};
-	StringInfoData columns;
 	Oid			user;
 	int			security;
 	int			nest_level = NewGUCNestLevel();
 	uint64		moved;
 
-	initStringInfo(&columns);
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute attribute = TupleDescAttr(desc, i);
-
-		if (attribute->attisdropped || attribute->attgenerated != '\0')
-			continue;
-		appendStringInfo(&columns, "%s%s", columns.len > 0 ? ", " : "",
-						 quote_identifier(NameStr(attribute->attname)));
-	}
-
 	sql_set_local("session_replication_role", "replica");
 	GetUserIdAndSecContext(&user, &security);
-	SetUserIdAndSecContext(parent->rd_rel->relowner, security | SECURITY_RESTRICTED_OPERATION);
+	SetUserIdAndSecContext(plan->owner, security | SECURITY_RESTRICTED_OPERATION);
 	moved = sql_query(psprintf("WITH moved AS (DELETE FROM ONLY %s WHERE %s >= $1 AND %s < $2 RETURNING %s)"
 							   " INSERT INTO %s (%s) SELECT %s FROM moved",
-							   quote_qualified_identifier(table->schema, get_rel_name(partition_default(parent))),
-							   control, control, columns.data,
-							   quote_qualified_identifier(table->schema, made->name), columns.data, columns.data),
+							   plan->default_name, control, control, plan->columns,
+							   quote_qualified_identifier(plan->table->schema, made->name), plan->columns, plan->columns),
 					  2, types, values);
 	SetUserIdAndSecContext(user, security);
 	AtEOXact_GUC(false, nest_level);

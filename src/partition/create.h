@@ -24,6 +24,6 @@ typedef struct PartitionMade
  * default partition holds for it.  Raises an error when a lock cannot be had
  * in time.
  */
-extern PartitionMade partition_create(const ManagedTable *table, Relation parent, TimestampTz time);
+extern PartitionMade partition_create(const ManagedTable *table, Oid parent, TimestampTz time);
 
 #endif							/* SENTIENT_PARTITION_CREATE_H */

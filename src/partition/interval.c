@@ -98,6 +98,8 @@ interval_bound(TimestampTz time)
 	day = floor_divide(time, USECS_PER_DAY);
 	us = time - day * USECS_PER_DAY;
 	j2date((int) day + POSTGRES_EPOCH_JDATE, &y, &m, &d);
+	if (us == 0)
+		return psprintf("%04d-%02d-%02d 00:00:00+00", y, m, d);
 	return psprintf("%04d-%02d-%02d %02d:%02d:%02d.%06d+00", y, m, d,
 					(int) (us / USECS_PER_HOUR), (int) (us / USECS_PER_MINUTE % 60),
 					(int) (us / USECS_PER_SEC % 60), (int) (us % USECS_PER_SEC));

@@ -21,6 +21,7 @@
 #include "pgstat.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
+#include "utils/rel.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -37,12 +38,12 @@
 /* Partitions that one run makes of one table at most: a wrong setting must not flood the catalog. */
 #define PARTITIONS_A_RUN	1000
 
-typedef void (*StepFunction) (Step *step, Relation parent);
+typedef void (*StepFunction) (Step *step, Oid relid);
 
 static bool run_step(Step *step, StepFunction function);
 static bool try_step(Step *step, StepFunction function);
 static bool worth_another_try(const ErrorData *error);
-static void create_one(Step *step, TimestampTz time);
+static bool create_one(Step *step, TimestampTz time);
 static void maintain_table(Maintenance *maintenance, const ManagedTable *table);
 
 PG_FUNCTION_INFO_V1(run_maintenance);
@@ -80,7 +81,8 @@ maintain_table(Maintenance *maintenance, const ManagedTable *table)
 	{
 		if (!run_step(&step, step_default_row) || step.done)
 			break;
-		create_one(&step, step.time);
+		if (!create_one(&step, step.time) && step.error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+			break;				/* the next one would meet the same lock */
 	}
 
 	/* Partitions ahead of now, without a gap. */
@@ -89,19 +91,20 @@ maintain_table(Maintenance *maintenance, const ManagedTable *table)
 	{
 		if (!run_step(&step, step_ahead) || step.done)
 			break;
-		create_one(&step, step.time);
+		if (!create_one(&step, step.time))
+			break;
 	}
 
 	/*
 	 * pg_partman reckons the end of a partition as its begin and the interval
 	 * that is configured now: after a change of the interval it would retire
-	 * partitions that are not old yet, and make ones that overlap.  So it is
-	 * asked only while all partitions have that interval.
+	 * partitions that are not old yet.  So it is asked only while all
+	 * partitions have that interval.
 	 */
-	if (run_step(&step, step_survey) && !step.done)
+	if (run_step(&step, step_survey) && step.relids != NIL)
 	{
 		if (step.uniform)
-			(void) run_step(&step, step_partman);
+			(void) run_step(&step, step_retire_all);
 		else
 			foreach(cell, step.relids)
 			{
@@ -118,20 +121,26 @@ maintain_table(Maintenance *maintenance, const ManagedTable *table)
  * Make the partition of a time and say so.  step->time becomes the time from
  * which on to look for more, whether it was made or not.
  */
-static void
+static bool
 create_one(Step *step, TimestampTz time)
 {
 	TimestampTz lower;
 
 	step->time = time;
-	if (!run_step(step, step_create) || step->done)
+	if (!run_step(step, step_create))
 	{
 		interval_range(PARTITION_BY_DAY, time, &lower, &step->time);
-		return;
+		return false;
+	}
+	if (step->done)
+	{
+		step->time = DT_NOEND;	/* the table is gone */
+		return true;
 	}
 	if (step->made.moved > 0)
 		(void) run_step(step, step_analyze);	/* autovacuum comes later than the first query */
 	step->time = step->made.upper;
+	return true;
 }
 
 /*
@@ -164,6 +173,9 @@ run_step(Step *step, StepFunction function)
 			return true;
 		}
 		error = step->error;
+
+		/* pg_partman puts context, detail and hint into the message too. */
+		error->message[strcspn(error->message, "\n")] = '\0';
 		step->says = NIL;
 		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
 			ReThrowError(error);
@@ -209,8 +221,11 @@ try_step(Step *step, StepFunction function)
 			step->done = true;
 		else
 		{
-			function(step, parent);
+			Oid			relid = RelationGetRelid(parent);
+
+			/* Locked, but not open: ALTER TABLE wants nobody to have it open. */
 			table_close(parent, NoLock);
+			function(step, relid);
 		}
 		sql_end(&scope);
 

@@ -12,7 +12,9 @@
  * partitions in one transaction with the locks of all of them.  datetime_string
  * is the same for every interval, because 4.7 sorts a table's partitions by
  * parsing their names with the string that is configured now.
- * automatic_maintenance is off: these tables have a scheduler of their own, and
+ * Of run_maintenance only the half that retires partitions is called: the other
+ * one makes partitions in one transaction, and counts those ahead differently
+ * from version to version.  automatic_maintenance is off: these tables have a scheduler of their own, and
  * a pg_partman_bgw beside it would only get in its way.
  */
 #include "postgres.h"
@@ -156,14 +158,13 @@ partman_inherit_template(const ManagedTable *table, const char *partition)
 }
 
 void
-partman_run_maintenance(const ManagedTable *table)
+partman_retire(const ManagedTable *table)
 {
 	Partman		partman = partman_installed();
 	Oid			types[1] = {TEXTOID};
 	Datum		values[1] = {CStringGetTextDatum(managed_name(table))};
 
-	(void) sql_query(psprintf("SELECT %s.run_maintenance($1, p_analyze => false)", partman.schema),
-					 1, types, values);
+	(void) sql_query(psprintf("SELECT %s.drop_partition_time($1)", partman.schema), 1, types, values);
 }
 
 /* "telemetry.drone_telemetry_template" if there is such a table. */

@@ -25,7 +25,7 @@ extern void partman_create_partition(const ManagedTable *table, TimestampTz lowe
 /* Give a partition what the template table has and a parent cannot hold. */
 extern void partman_inherit_template(const ManagedTable *table, const char *partition);
 
-/* pg_partman's own maintenance of the table: retention, above all. */
-extern void partman_run_maintenance(const ManagedTable *table);
+/* Have the partitions that are past their retention detached or dropped. */
+extern void partman_retire(const ManagedTable *table);
 
 #endif							/* SENTIENT_PARTITION_PARTMAN_H */

@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
@@ -29,19 +30,25 @@
 
 static void say(Step *step, const char *action, const char *format,...) pg_attribute_printf(3, 4);
 static void accepted_window(TimestampTz *from, TimestampTz *until);
-static char *default_name(const Step *step, Relation parent);
+static char *default_name(const Step *step, Oid parent);
+static int	list_partitions(Oid parent, PartitionRange **ranges);
 
 void
-step_prepare(Step *step, Relation parent)
+step_prepare(Step *step, Oid parent)
 {
 	bool		registered = partman_registered(step->table);
+	Relation	rel;
+	ManagedState state;
 
 	if (!registered && !step->maintenance->may_register)
 	{
 		step->done = true;
 		return;
 	}
-	switch (managed_state(step->table, parent, step->maintenance->declare_complete))
+	rel = table_open(parent, NoLock);
+	state = managed_state(step->table, rel, step->maintenance->declare_complete);
+	table_close(rel, NoLock);
+	switch (state)
 	{
 		case MANAGED_READY:
 			break;
@@ -57,7 +64,7 @@ step_prepare(Step *step, Relation parent)
 	}
 
 	/* Two that register at once would meet in part_config's primary key. */
-	LockRelationOid(RelationGetRelid(parent), ShareUpdateExclusiveLock);
+	LockRelationOid(parent, ShareUpdateExclusiveLock);
 	if (partman_configure(step->table))
 	{
 		const PartitionSettings *settings = managed_settings(step->table);
@@ -70,7 +77,7 @@ step_prepare(Step *step, Relation parent)
 }
 
 void
-step_create(Step *step, Relation parent)
+step_create(Step *step, Oid parent)
 {
 	PartitionMade made = partition_create(step->table, parent, step->time);
 
@@ -85,7 +92,7 @@ step_create(Step *step, Relation parent)
 }
 
 void
-step_default_row(Step *step, Relation parent)
+step_default_row(Step *step, Oid parent)
 {
 	Oid			types[2] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
 	Datum		values[2];
@@ -107,39 +114,42 @@ step_default_row(Step *step, Relation parent)
 }
 
 void
-step_ahead(Step *step, Relation parent)
+step_ahead(Step *step, Oid parent)
 {
 	const PartitionSettings *settings = managed_settings(step->table);
+	Relation	rel;
 	TimestampTz lower;
 	TimestampTz until;
 
 	interval_range(settings->interval, GetCurrentTimestamp(), &lower, &until);
 	for (int i = 0; i < settings->premake; i++)
 		interval_range(settings->interval, until, &lower, &until);
+	rel = table_open(parent, NoLock);
 	while (step->time < until)
 	{
-		PartitionRange range = partition_find(parent, step->time);
+		PartitionRange range = partition_find(rel, step->time);
 
 		if (range.is_default)
 			break;
 		step->time = range.upper;
 	}
+	table_close(rel, NoLock);
 	step->done = step->time >= until;
 }
 
 void
-step_analyze(Step *step, Relation parent)
+step_analyze(Step *step, Oid parent)
 {
 	(void) sql_query(psprintf("ANALYZE %s", quote_qualified_identifier(step->table->schema, step->made.name)),
 					 0, NULL, NULL);
 }
 
 void
-step_survey(Step *step, Relation parent)
+step_survey(Step *step, Oid parent)
 {
 	const PartitionSettings *settings = managed_settings(step->table);
 	PartitionRange *ranges;
-	int			nranges = partition_list(parent, &ranges);
+	int			nranges = list_partitions(parent, &ranges);
 	TimestampTz cutoff = DT_NOBEGIN;
 
 	if (settings->has_retention)
@@ -178,7 +188,7 @@ say_retired(Step *step, const char *name)
 }
 
 void
-step_retire(Step *step, Relation parent)
+step_retire(Step *step, Oid parent)
 {
 	char	   *name = get_rel_name(step->relid);
 	char	   *partition;
@@ -196,7 +206,7 @@ step_retire(Step *step, Relation parent)
 }
 
 void
-step_partman(Step *step, Relation parent)
+step_retire_all(Step *step, Oid parent)
 {
 	int			nlisted = list_length(step->relids);
 	char	  **names = palloc0(sizeof(char *) * (nlisted + 1));
@@ -205,10 +215,10 @@ step_partman(Step *step, Relation parent)
 
 	for (int i = 0; i < nlisted; i++)
 		names[i] = get_rel_name(list_nth_oid(step->relids, i));
-	partman_run_maintenance(step->table);
+	partman_retire(step->table);
 	CommandCounterIncrement();
 
-	nranges = partition_list(parent, &ranges);
+	nranges = list_partitions(parent, &ranges);
 	for (int i = 0; i < nlisted; i++)
 	{
 		bool		stays = false;
@@ -221,7 +231,7 @@ step_partman(Step *step, Relation parent)
 }
 
 void
-step_stray_rows(Step *step, Relation parent)
+step_stray_rows(Step *step, Oid parent)
 {
 	Oid			types[2] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
 	Datum		values[2];
@@ -243,20 +253,22 @@ step_stray_rows(Step *step, Relation parent)
 }
 
 void
-step_runway(Step *step, Relation parent)
+step_runway(Step *step, Oid parent)
 {
 	TimestampTz time = GetCurrentTimestamp();
+	Relation	rel = table_open(parent, NoLock);
 	int			ahead = -1;
 
 	for (;;)
 	{
-		PartitionRange range = partition_find(parent, time);
+		PartitionRange range = partition_find(rel, time);
 
 		if (range.is_default || TIMESTAMP_IS_NOEND(time))
 			break;
 		ahead++;
 		time = range.upper;
 	}
+	table_close(rel, NoLock);
 	if (ahead < 0)
 		say(step, "runway", "no partition takes the present time");
 	else
@@ -293,7 +305,21 @@ accepted_window(TimestampTz *from, TimestampTz *until)
 }
 
 static char *
-default_name(const Step *step, Relation parent)
+default_name(const Step *step, Oid parent)
 {
-	return quote_qualified_identifier(step->table->schema, get_rel_name(partition_default(parent)));
+	Relation	rel = table_open(parent, NoLock);
+	char	   *name = get_rel_name(partition_default(rel));
+
+	table_close(rel, NoLock);
+	return quote_qualified_identifier(step->table->schema, name);
+}
+
+static int
+list_partitions(Oid parent, PartitionRange **ranges)
+{
+	Relation	rel = table_open(parent, NoLock);
+	int			nranges = partition_list(rel, ranges);
+
+	table_close(rel, NoLock);
+	return nranges;
 }

@@ -1,7 +1,7 @@
 /*
  * steps.h
  *		The steps of maintenance.  Each runs in a (sub)transaction of its own,
- *		inside a sql_begin scope, with the parent open.
+ *		inside a sql_begin scope, with a lock on the parent.
  */
 #ifndef SENTIENT_PARTITION_STEPS_H
 #define SENTIENT_PARTITION_STEPS_H
@@ -34,34 +34,34 @@ typedef struct Step
 } Step;
 
 /* May anything be done?  Registers the table, and brings pg_partman in line with the settings. */
-extern void step_prepare(Step *step, Relation parent);
+extern void step_prepare(Step *step, Oid parent);
 
 /* Make the partition of step->time. */
-extern void step_create(Step *step, Relation parent);
+extern void step_create(Step *step, Oid parent);
 
 /* Find the first row at or after step->time that can be moved out of the default partition. */
-extern void step_default_row(Step *step, Relation parent);
+extern void step_default_row(Step *step, Oid parent);
 
 /* Find the first time from step->time on that should have a partition ahead of now and has none. */
-extern void step_ahead(Step *step, Relation parent);
+extern void step_ahead(Step *step, Oid parent);
 
 /* Statistics of the partition just made. */
-extern void step_analyze(Step *step, Relation parent);
+extern void step_analyze(Step *step, Oid parent);
 
 /* Which partitions are past their retention, and are all of the configured interval? */
-extern void step_survey(Step *step, Relation parent);
+extern void step_survey(Step *step, Oid parent);
 
 /* Detach or drop the partition step->relid. */
-extern void step_retire(Step *step, Relation parent);
+extern void step_retire(Step *step, Oid parent);
 
-/* pg_partman's own maintenance, which retires what the survey has listed. */
-extern void step_partman(Step *step, Relation parent);
+/* Have pg_partman retire what the survey has listed. */
+extern void step_retire_all(Step *step, Oid parent);
 
 /* Report rows that no partition can be made for. */
-extern void step_stray_rows(Step *step, Relation parent);
+extern void step_stray_rows(Step *step, Oid parent);
 
 /* Report how far ahead of now there are partitions. */
-extern void step_runway(Step *step, Relation parent);
+extern void step_runway(Step *step, Oid parent);
 
 /* Pass on one line of the report. */
 extern void step_report(Step *step, const char *action, const char *detail);
