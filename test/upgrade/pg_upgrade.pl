@@ -53,9 +53,11 @@ my %state = (
 		FROM pg_inherits JOIN pg_class ON oid = inhrelid
 		WHERE inhparent IN ('telemetry.drone_telemetry'::regclass, 'audit.log'::regclass)
 		ORDER BY inhrelid::regclass::text",
+	# (PostgreSQL 17 does not list row types and array types of members any more)
 	members => "SELECT pg_describe_object(classid, objid, 0), deptype FROM pg_depend
 		WHERE refobjid = (SELECT oid FROM pg_extension WHERE extname = 'sentient_edge')
-		AND refclassid = 'pg_extension'::regclass ORDER BY 1, 2");
+		AND refclassid = 'pg_extension'::regclass AND classid <> 'pg_type'::regclass
+		ORDER BY 1, 2");
 
 sub state_of
 {
