@@ -63,7 +63,7 @@ hook_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 			 QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
 {
 	Node	   *statement = planned->utilityStmt;
-	Oid			database = InvalidOid;
+	volatile Oid database = InvalidOid;
 
 	if (registry != NULL)
 	{

@@ -64,7 +64,7 @@ partition_create(const ManagedTable *table, Oid parent, TimestampTz time)
 {
 	PartitionMade made;
 	PartitionMade check;
-	PartitionPlan		plan;
+	PartitionPlan plan = {0};
 	bool		first_choice;
 	bool		move;
 
