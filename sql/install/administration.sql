@@ -36,7 +36,10 @@ CREATE VIEW telemetry.partitions AS
 WITH parent AS (
 	SELECT m.table_name, c.oid, c.relnamespace, c.relname
 	  FROM sentient_edge.managed_tables m
-	  JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass(m.table_name)
+	  -- to_regclass would ask for the right to use the schema
+	  JOIN pg_catalog.pg_namespace n ON n.nspname OPERATOR(pg_catalog.=) pg_catalog.split_part(m.table_name, '.', 1)::name
+	  JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) n.oid
+	   AND c.relname OPERATOR(pg_catalog.=) pg_catalog.split_part(m.table_name, '.', 2)::name
 ), part AS (
 	SELECT p.table_name, r.partition::oid AS oid,
 		CASE WHEN NOT r.is_default THEN pg_catalog.tstzrange(r.lower, r.upper) END AS range,

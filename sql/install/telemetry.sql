@@ -517,6 +517,9 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA telemetry FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION telemetry.ingest(jsonb), telemetry.retry_rejected(integer),
     telemetry.ingest_batch(uuid[], timestamptz[], double precision[], double precision[], double precision[], double precision[], double precision[], double precision[], double precision[], double precision[], double precision[], double precision[], double precision[], double precision[], double precision[], integer[], integer[], text[], jsonb[])
     TO sentient_operator;
+-- Whoever inserts or updates rows runs the table's CHECK constraint.
+GRANT EXECUTE ON FUNCTION telemetry.sample_in_range(double precision, double precision, real, real, real, real, real, real, real, real, real, real, real, smallint, smallint)
+    TO sentient_operator;
 GRANT EXECUTE ON FUNCTION telemetry.rebuild_latest(uuid[]) TO sentient_admin;
 GRANT EXECUTE ON FUNCTION telemetry.drone_health(uuid) TO sentient_viewer;
 
