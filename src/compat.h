@@ -51,4 +51,8 @@
 #define compat_extension_ownercheck(extension, role)	pg_extension_ownercheck(extension, role)
 #endif
 
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn								pg_attribute_noreturn()
+#endif
+
 #endif							/* SENTIENT_COMPAT_H */

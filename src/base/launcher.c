@@ -32,6 +32,7 @@
 #include "base/launcher.h"
 #include "base/registry.h"
 #include "base/scheduler.h"
+#include "compat.h"
 
 #define LAUNCHER_NAP_MS			10000
 /* A worker that has not shown up after this long is asked for again. */
@@ -39,7 +40,7 @@
 /* How often a database without the extension is looked at without being asked. */
 #define LAUNCHER_EXAMINE_MS		300000
 
-PGDLLEXPORT void launcher_main(Datum arg) pg_attribute_noreturn();
+pg_noreturn PGDLLEXPORT void launcher_main(Datum arg);
 
 static void launcher_exit(int code, Datum arg);
 static List *launcher_databases(void);

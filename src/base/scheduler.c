@@ -32,6 +32,7 @@
 #include "base/scheduler.h"
 #include "base/sql.h"
 #include "base/worker.h"
+#include "compat.h"
 #include "errors.h"
 
 /* An idle scheduler looks around this often at the latest. */
@@ -43,7 +44,7 @@
 static const SchedulerJob *scheduler_jobs[SCHEDULER_MAX_JOBS];
 static int	scheduler_njobs = 0;
 
-PGDLLEXPORT void scheduler_main(Datum arg) pg_attribute_noreturn();
+pg_noreturn PGDLLEXPORT void scheduler_main(Datum arg);
 
 static void scheduler_attach(Oid database);
 static void scheduler_detach(int code, Datum arg);

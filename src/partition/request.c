@@ -34,6 +34,7 @@
 
 #include "base/sql.h"
 #include "base/worker.h"
+#include "compat.h"
 #include "errors.h"
 #include "partition/find.h"
 #include "partition/maintenance.h"
@@ -66,7 +67,7 @@ static int	partition_job = -1;
 /* Subtransactions of this transaction that have put rows into a default partition. */
 static List *drain_requests = NIL;	/* in TopTransactionContext */
 
-PGDLLEXPORT void partition_worker_main(Datum arg) pg_attribute_noreturn();
+pg_noreturn PGDLLEXPORT void partition_worker_main(Datum arg);
 
 static bool start_worker(const PartitionOrder *order, BackgroundWorkerHandle **handle);
 static void start_drain(void);
