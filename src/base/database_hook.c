@@ -14,6 +14,7 @@
 #include <signal.h>
 
 #include "access/xact.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
@@ -112,6 +113,22 @@ hook_transaction(XactEvent event, void *arg)
 		extension_touched = false;
 }
 
+/* Core's have_createdb_privilege, which only recent minor releases export. */
+static bool
+may_create_databases(void)
+{
+	HeapTuple	tuple;
+	bool		allowed = superuser();
+
+	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
+	if (HeapTupleIsValid(tuple))
+	{
+		allowed = allowed || ((Form_pg_authid) GETSTRUCT(tuple))->rolcreatedb;
+		ReleaseSysCache(tuple);
+	}
+	return allowed;
+}
+
 /* May the user do this to the database?  As the statement itself will check. */
 static bool
 database_allowed(Oid database, bool as_template)
@@ -121,7 +138,7 @@ database_allowed(Oid database, bool as_template)
 	if (as_template)
 	{
 		HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
-		bool		allowed = HeapTupleIsValid(tuple) && have_createdb_privilege() &&
+		bool		allowed = HeapTupleIsValid(tuple) && may_create_databases() &&
 			((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
 
 		if (HeapTupleIsValid(tuple))
