@@ -27,14 +27,17 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_index.h"
 #include "common/hashfn.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "base/settings.h"
@@ -441,6 +444,7 @@ store_batch(IngestBatch *batch, Relation parent)
 	TimestampTz received_at = GetCurrentTransactionStartTimestamp();
 	SampleStore *store = sample_store_open(parent, received_at);
 	LatestTable *table;
+	bool		triggers_fired;
 
 	for (int i = 0; i < batch->groups->members; i++)
 	{
@@ -452,6 +456,7 @@ store_batch(IngestBatch *batch, Relation parent)
 		for (StagedSample *staged = group->first; staged != NULL; staged = staged->next)
 			sample_store_append(store, &staged->sample, &staged->state);
 	}
+	triggers_fired = sample_store_used_executor(store);
 	batch->used_default = sample_store_close(store);
 
 	table = latest_open();
@@ -466,12 +471,40 @@ store_batch(IngestBatch *batch, Relation parent)
 			if (staged->state == SAMPLE_STORED)
 				group->newest_stored = staged;
 		}
-		if (group->newest_stored != NULL &&
-			!latest_advance(table, &group->latest, &group->newest_stored->sample, received_at))
+		if (group->newest_stored == NULL)
+			continue;
+		if (triggers_fired)
+			group->latest = latest_read(table, &group->drone_id);	/* they advanced it */
+		if (!latest_advance(table, &group->latest, &group->newest_stored->sample, received_at))
 			return false;		/* the subtransaction's end releases the rest */
 	}
 	latest_close(table);
 	return true;
+}
+
+/*
+ * Does the error come of other sessions that store the same samples?  A unique
+ * index of the user's own is none of ours: its violation is the caller's.
+ */
+static bool
+is_race(const ErrorData *error)
+{
+	HeapTuple	tuple;
+	Oid			index;
+	bool		primary;
+
+	if (error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED)
+		return true;
+	if (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION ||
+		error->schema_name == NULL || error->constraint_name == NULL)
+		return false;
+	index = get_relname_relid(error->constraint_name, get_namespace_oid(error->schema_name, true));
+	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	primary = ((Form_pg_index) GETSTRUCT(tuple))->indisprimary;
+	ReleaseSysCache(tuple);
+	return primary;
 }
 
 /*
@@ -508,9 +541,7 @@ try_store(IngestBatch *batch, Relation parent, bool last_attempt)
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(old_context);
 		CurrentResourceOwner = old_owner;
-		if (last_attempt ||
-			(error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION &&
-			 error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED))
+		if (last_attempt || !is_race(error))
 			ReThrowError(error);
 		FreeErrorData(error);
 		stored = false;
@@ -567,6 +598,9 @@ finish(IngestBatch *batch, IngestOutcome *outcomes)
 
 	stage_last(batch);
 	put_in_order(batch);
+
+	/* What the calling statement itself has done to the drones is to be seen. */
+	CommandCounterIncrement();
 
 	if (batch->groups->members > 0)
 	{

@@ -10,7 +10,8 @@
  *
  * A row of drone_latest stands for the drone's existence, since its foreign key
  * keeps the drone from being deleted; only a drone's first sample looks into
- * core.drones.
+ * core.drones, and locks it there (FOR KEY SHARE when its state is read, FOR NO
+ * KEY UPDATE when its row is made), until the transaction ends.
  */
 #include "postgres.h"
 
@@ -21,6 +22,7 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "executor/executor.h"
+#include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
@@ -124,11 +126,11 @@ latest_open(void)
 }
 
 /*
- * Does core.drones hold the drone?  If so it is locked against removal, as a
- * foreign key would lock it.
+ * Does core.drones hold the drone?  If so it is locked: against removal, as a
+ * foreign key would lock it, or against another session's first sample of it.
  */
 static bool
-drone_exists(LatestTable *table, const pg_uuid_t *drone_id)
+lock_drone(LatestTable *table, const pg_uuid_t *drone_id, LockTupleMode mode)
 {
 	KeyedTable *drones = &table->drones;
 
@@ -142,6 +144,7 @@ drone_exists(LatestTable *table, const pg_uuid_t *drone_id)
 		TM_Result	result;
 		ItemPointerData tid;
 
+		CHECK_FOR_INTERRUPTS();
 		snapshot = RegisterSnapshot(GetLatestSnapshot());
 		if (!keyed_find(drones, drone_id, snapshot))
 		{
@@ -150,7 +153,7 @@ drone_exists(LatestTable *table, const pg_uuid_t *drone_id)
 		}
 		tid = drones->slot->tts_tid;
 		result = table_tuple_lock(drones->rel, &tid, snapshot, drones->slot,
-								  GetCurrentCommandId(false), LockTupleKeyShare, LockWaitBlock,
+								  GetCurrentCommandId(false), mode, LockWaitBlock,
 								  TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure);
 		UnregisterSnapshot(snapshot);
 		ExecClearTuple(drones->slot);
@@ -161,6 +164,35 @@ drone_exists(LatestTable *table, const pg_uuid_t *drone_id)
 }
 
 /*
+ * Find the drone's row under the snapshot; false when it has none.
+ */
+static bool
+find_row(LatestTable *table, const pg_uuid_t *drone_id, Snapshot snapshot, LatestState *state)
+{
+	bool		isnull;
+
+	state->has_sample = keyed_find(&table->latest, drone_id, snapshot);
+	if (!state->has_sample)
+		return false;
+	state->drone_exists = true;
+	state->tid = table->latest.slot->tts_tid;
+	state->recorded_at = DatumGetTimestampTz(slot_getattr(table->latest.slot, SAMPLE_RECORDED_AT, &isnull));
+	ExecClearTuple(table->latest.slot);
+	return true;
+}
+
+/* The same as committed by now. */
+static bool
+find_row_again(LatestTable *table, const pg_uuid_t *drone_id, LatestState *state)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	bool		found = find_row(table, drone_id, snapshot, state);
+
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
+/*
  * Read a drone's state.
  */
 LatestState
@@ -168,19 +200,8 @@ latest_read(LatestTable *table, const pg_uuid_t *drone_id)
 {
 	LatestState state = {0};
 
-	if (keyed_find(&table->latest, drone_id, table->snapshot))
-	{
-		bool		isnull;
-
-		state.drone_exists = true;
-		state.has_sample = true;
-		state.tid = table->latest.slot->tts_tid;
-		state.recorded_at = DatumGetTimestampTz(slot_getattr(table->latest.slot,
-															 SAMPLE_RECORDED_AT, &isnull));
-		ExecClearTuple(table->latest.slot);
-	}
-	else
-		state.drone_exists = drone_exists(table, drone_id);
+	if (!find_row(table, drone_id, table->snapshot, &state))
+		state.drone_exists = lock_drone(table, drone_id, LockTupleKeyShare);
 	return state;
 }
 
@@ -199,10 +220,19 @@ insert_row(LatestTable *table, const Sample *sample, TimestampTz received_at)
 bool
 latest_advance(LatestTable *table, LatestState *state, const Sample *sample, TimestampTz received_at)
 {
+	/*
+	 * Two sessions may store a drone's first samples at once: the second waits
+	 * for the drone's lock until the first has ended, then finds its row.
+	 */
 	if (!state->has_sample)
 	{
-		insert_row(table, sample, received_at);
-		return true;
+		if (!lock_drone(table, &sample->drone_id, LockTupleNoKeyExclusive))
+			return false;
+		if (!find_row_again(table, &sample->drone_id, state))
+		{
+			insert_row(table, sample, received_at);
+			return true;
+		}
 	}
 
 	for (;;)
@@ -211,9 +241,6 @@ latest_advance(LatestTable *table, LatestState *state, const Sample *sample, Tim
 		LockTupleMode lockmode;
 		CompatUpdateIndexes update_indexes;
 		TM_Result	result;
-		Snapshot	snapshot;
-		bool		found;
-		bool		isnull;
 
 		if (state->recorded_at >= sample->recorded_at)
 			return true;
@@ -235,17 +262,7 @@ latest_advance(LatestTable *table, LatestState *state, const Sample *sample, Tim
 			case TM_Updated:
 			case TM_Deleted:
 				/* Somebody else changed the row and has committed: read it again. */
-				snapshot = RegisterSnapshot(GetLatestSnapshot());
-				found = keyed_find(&table->latest, &sample->drone_id, snapshot);
-				if (found)
-				{
-					state->tid = table->latest.slot->tts_tid;
-					state->recorded_at = DatumGetTimestampTz(slot_getattr(table->latest.slot,
-																		  SAMPLE_RECORDED_AT, &isnull));
-					ExecClearTuple(table->latest.slot);
-				}
-				UnregisterSnapshot(snapshot);
-				if (!found)
+				if (!find_row_again(table, &sample->drone_id, state))
 					return false;
 				break;
 

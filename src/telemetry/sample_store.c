@@ -328,7 +328,7 @@ insert_by_executor(SampleStore *store, const Sample *sample, SampleState *state)
 						" roll_deg, pitch_deg, temperature_c, signal_strength_dbm, gps_satellites, gps_fix,"
 						" flight_mode, extra, received_at)"
 						" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,"
-						" $18, $19, $20) ON CONFLICT DO NOTHING",
+						" $18, $19, $20) ON CONFLICT (drone_id, recorded_at) DO NOTHING",
 						SAMPLE_NCOLUMNS, types);
 		if (store->insert_plan == NULL)
 			elog(ERROR, "could not prepare the insertion of a sample: %s", SPI_result_code_string(SPI_result));
@@ -419,6 +419,15 @@ sample_store_append(SampleStore *store, const Sample *sample, SampleState *state
 	writer->states[at] = state;
 	if (writer->npending == WRITER_ROWS)
 		writer_flush(store, writer);
+}
+
+/*
+ * Did samples go through the executor?
+ */
+bool
+sample_store_used_executor(const SampleStore *store)
+{
+	return store->insert_plan != NULL;
 }
 
 /*

@@ -35,6 +35,12 @@ extern SampleStore *sample_store_open(Relation parent, TimestampTz received_at);
  */
 extern void sample_store_append(SampleStore *store, const Sample *sample, SampleState *state);
 
+/*
+ * Did samples go through the executor, which fires the table's triggers?  They
+ * have advanced drone_latest already.
+ */
+extern bool sample_store_used_executor(const SampleStore *store);
+
 /* Write what is pending and release everything; true when rows went to the default partition. */
 extern bool sample_store_close(SampleStore *store);
 
