@@ -11,8 +11,10 @@
  * A transition table would do with one trigger, but takes COPY into a
  * partitioned table off its multi-insert path and copies every row once more.
  *
- * What was noted lives until the statement trigger, or until a rollback; it may
- * name rows that are not there in the end, never the other way round.
+ * What was noted lives until the statement trigger, or until the subtransaction
+ * that noted it is rolled back.  It may name rows that are not there in the end:
+ * an UPDATE that moves a row to another partition fires the row trigger, too,
+ * and rows that are inserted straight into a partition are never asked for.
  */
 #include "postgres.h"
 
@@ -20,6 +22,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/tupconvert.h"
 #include "access/xact.h"
 #include "catalog/partition.h"
 #include "commands/trigger.h"
@@ -28,6 +31,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -60,14 +64,18 @@ typedef struct NewestTime
 #define SH_DECLARE
 #include "lib/simplehash.h"
 
-/* What the row trigger has noted since the last statement trigger. */
+/* What the row trigger has noted, in one subtransaction, since the last statement trigger. */
 typedef struct NotedRows
 {
+	struct NotedRows *outer;	/* what enclosing subtransactions have noted */
+	SubTransactionId subid;
 	MemoryContext context;
 	newest_hash *drones;
 	TimestampTz accept_from;
 	TimestampTz accept_until;
 	Oid			last_partition;	/* of the last row */
+	AttrNumber	drone_id_attno; /* in the last partition */
+	AttrNumber	recorded_at_attno;
 	bool		used_default;	/* rows went to the default partition */
 } NotedRows;
 
@@ -80,11 +88,19 @@ compare_newest(const void *a, const void *b)
 }
 
 static void
-forget_noted(void)
+forget_innermost(void)
 {
-	if (noted != NULL)
-		MemoryContextDelete(noted->context);
-	noted = NULL;
+	NotedRows  *innermost = noted;
+
+	noted = innermost->outer;
+	MemoryContextDelete(innermost->context);
+}
+
+/* Has the current subtransaction noted rows? */
+static inline bool
+have_noted(void)
+{
+	return noted != NULL && noted->subid == GetCurrentSubTransactionId();
 }
 
 static void
@@ -96,10 +112,18 @@ forget_at_xact_end(XactEvent event, void *arg)
 }
 
 static void
-forget_at_subxact_abort(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
+at_subxact_end(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
 {
 	if (event == SUBXACT_EVENT_ABORT_SUB)
-		forget_noted();
+	{
+		while (noted != NULL && noted->subid == subid)
+			forget_innermost();
+	}
+	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+	{
+		for (NotedRows *rows = noted; rows != NULL && rows->subid == subid; rows = rows->outer)
+			rows->subid = parent;
+	}
 }
 
 static void
@@ -108,19 +132,40 @@ begin_noting(void)
 	static bool registered = false;
 	const SentientSettings *settings = settings_get();
 	MemoryContext context;
+	NotedRows  *rows;
 
 	if (!registered)
 	{
 		RegisterXactCallback(forget_at_xact_end, NULL);
-		RegisterSubXactCallback(forget_at_subxact_abort, NULL);
+		RegisterSubXactCallback(at_subxact_end, NULL);
 		registered = true;
 	}
 	context = AllocSetContextCreate(TopTransactionContext, "inserted samples", ALLOCSET_DEFAULT_SIZES);
-	noted = MemoryContextAllocZero(context, sizeof(NotedRows));
-	noted->context = context;
-	noted->drones = newest_create(context, 256, NULL);
-	noted->accept_from = settings->accept_from;
-	noted->accept_until = GetCurrentTimestamp() + settings->accept_ahead_us;
+	rows = MemoryContextAllocZero(context, sizeof(NotedRows));
+	rows->context = context;
+	rows->drones = newest_create(context, 256, NULL);
+	rows->accept_from = settings->accept_from;
+	rows->accept_until = GetCurrentTimestamp() + settings->accept_ahead_us;
+	rows->subid = GetCurrentSubTransactionId();
+	rows->outer = noted;
+	noted = rows;
+}
+
+/*
+ * Note which partition the rows come from.  One that was attached may have its
+ * columns in another order than the parent's.
+ */
+static void
+note_partition(Relation partition)
+{
+	Oid			relid = RelationGetRelid(partition);
+
+	noted->last_partition = relid;
+	noted->drone_id_attno = get_attnum(relid, "drone_id");
+	noted->recorded_at_attno = get_attnum(relid, "recorded_at");
+	if (partition->rd_rel->relispartition &&
+		get_default_partition_oid(get_partition_parent(relid, true)) == relid)
+		noted->used_default = true;
 }
 
 /*
@@ -144,14 +189,16 @@ telemetry_after_insert_sample(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("after_insert_sample must be an AFTER INSERT row trigger")));
-	if (noted == NULL)
+	if (!have_noted())
 		begin_noting();
+	partition = trigger->tg_relation;
+	if (unlikely(RelationGetRelid(partition) != noted->last_partition))
+		note_partition(partition);
 
 	/* Both are NOT NULL. */
-	partition = trigger->tg_relation;
-	drone_id = *DatumGetUUIDP(heap_getattr(trigger->tg_trigtuple, SAMPLE_DRONE_ID,
+	drone_id = *DatumGetUUIDP(heap_getattr(trigger->tg_trigtuple, noted->drone_id_attno,
 										   RelationGetDescr(partition), &isnull));
-	recorded_at = DatumGetTimestampTz(heap_getattr(trigger->tg_trigtuple, SAMPLE_RECORDED_AT,
+	recorded_at = DatumGetTimestampTz(heap_getattr(trigger->tg_trigtuple, noted->recorded_at_attno,
 												   RelationGetDescr(partition), &isnull));
 
 	if (unlikely(recorded_at < noted->accept_from || recorded_at > noted->accept_until))
@@ -161,14 +208,6 @@ telemetry_after_insert_sample(PG_FUNCTION_ARGS)
 				 errdetail("The drone is %s.",
 						   DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&drone_id)))),
 				 errhint("The window is set by telemetry.accept_from and telemetry.accept_ahead in sentient_edge.settings.")));
-
-	if (unlikely(RelationGetRelid(partition) != noted->last_partition))
-	{
-		noted->last_partition = RelationGetRelid(partition);
-		if (partition->rd_rel->relispartition &&
-			get_default_partition_oid(get_partition_parent(noted->last_partition, true)) == noted->last_partition)
-			noted->used_default = true;
-	}
 
 	newest = newest_insert(noted->drones, drone_id, &found);
 	if (!found || recorded_at > newest->recorded_at)
@@ -192,6 +231,8 @@ fetch_sample(Relation parent, const NewestTime *newest, Snapshot snapshot, Sampl
 	TupleTableSlot *slot;
 	bool		found;
 
+	if (!OidIsValid(range.relid))
+		return false;
 	rel = table_open(range.relid, AccessShareLock);
 	index_oid = compat_primary_key_index(rel);
 	if (!OidIsValid(index_oid))
@@ -209,7 +250,20 @@ fetch_sample(Relation parent, const NewestTime *newest, Snapshot snapshot, Sampl
 	index_rescan(scan, keys, 2, NULL, 0);
 	found = index_getnext_slot(scan, ForwardScanDirection, slot);
 	if (found)
-		sample_from_slot(sample, slot);
+	{
+		TupleConversionMap *map = convert_tuples_by_name(RelationGetDescr(rel), RelationGetDescr(parent));
+
+		if (map == NULL)
+			sample_from_slot(sample, slot);
+		else
+		{
+			TupleTableSlot *converted = MakeSingleTupleTableSlot(RelationGetDescr(parent), &TTSOpsVirtual);
+
+			sample_from_slot(sample, execute_attr_map_slot(map->attrMap, slot, converted));
+			ExecDropSingleTupleTableSlot(converted);
+			free_conversion_map(map);
+		}
+	}
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
 	index_close(index, NoLock);
@@ -240,14 +294,15 @@ advance_latest(Relation parent, NewestTime *order, int n)
 		MemoryContext old = MemoryContextSwitchTo(per_drone);
 		Sample		sample;
 
-		if (!state.drone_exists)
+		if (!state.drone_exists && fetch_sample(parent, &order[i], snapshot, &sample))
 			ereport(ERROR,
 					(errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
 					 errmsg("a sample names a drone that does not exist"),
 					 errdetail("Key (drone_id)=(%s) is not present in table \"core.drones\".",
 							   DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&order[i].drone_id)))),
 					 errhint("Register the drone first, or send the sample through telemetry.ingest, which keeps it among the rejected ones.")));
-		if ((!state.has_sample || order[i].recorded_at > state.recorded_at) &&
+		if (state.drone_exists &&
+			(!state.has_sample || order[i].recorded_at > state.recorded_at) &&
 			fetch_sample(parent, &order[i], snapshot, &sample) &&
 			!latest_advance(table, &state, &sample, received_at))
 			ereport(ERROR,
@@ -270,12 +325,6 @@ Datum
 telemetry_after_insert_samples(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	MemoryContext old;
-	newest_iterator iterator;
-	NewestTime *newest;
-	NewestTime *order;
-	NotedRows  *rows = noted;
-	int			n = 0;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
 		!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
@@ -285,22 +334,27 @@ telemetry_after_insert_samples(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("after_insert_samples must be an AFTER INSERT statement trigger of the partitioned table")));
-	if (rows == NULL)
-		return PointerGetDatum(NULL);	/* not a row was inserted */
 
-	noted = NULL;
-	old = MemoryContextSwitchTo(rows->context);
-	if (rows->used_default)
-		partition_request_drain(RelationGetRelid(trigger->tg_relation));
+	while (have_noted())
+	{
+		MemoryContext old = MemoryContextSwitchTo(noted->context);
+		newest_iterator iterator;
+		NewestTime *newest;
+		NewestTime *order;
+		int			n = 0;
 
-	order = MemoryContextAllocHuge(rows->context, sizeof(NewestTime) * rows->drones->members);
-	newest_start_iterate(rows->drones, &iterator);
-	while ((newest = newest_iterate(rows->drones, &iterator)) != NULL)
-		order[n++] = *newest;
-	qsort(order, n, sizeof(NewestTime), compare_newest);
-	advance_latest(trigger->tg_relation, order, n);
+		if (noted->used_default)
+			partition_request_drain(RelationGetRelid(trigger->tg_relation));
 
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(rows->context);
+		order = MemoryContextAllocHuge(noted->context, sizeof(NewestTime) * noted->drones->members);
+		newest_start_iterate(noted->drones, &iterator);
+		while ((newest = newest_iterate(noted->drones, &iterator)) != NULL)
+			order[n++] = *newest;
+		qsort(order, n, sizeof(NewestTime), compare_newest);
+		advance_latest(trigger->tg_relation, order, n);
+
+		MemoryContextSwitchTo(old);
+		forget_innermost();
+	}
 	return PointerGetDatum(NULL);
 }
