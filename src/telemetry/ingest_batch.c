@@ -27,6 +27,8 @@ typedef struct ColumnReader
 	ArrayType  *array;
 	const char *data;			/* the next value */
 	const bits8 *nulls;			/* NULL when there are none */
+	Datum	   *elements;		/* all of them, once a payload needed one */
+	bool	   *element_nulls;
 } ColumnReader;
 
 typedef struct ColumnReaders
@@ -111,6 +113,24 @@ next_number(ColumnReader *reader)
 }
 
 /*
+ * Take the array apart, so that every element is at hand: rejected samples come
+ * in any order, and finding one element of many walks past all before it.
+ */
+static void
+open_elements(ColumnReader *reader)
+{
+	Oid			type = ARR_ELEMTYPE(reader->array);
+	int16		length;
+	bool		by_value;
+	char		align;
+	int			n;
+
+	get_typlenbyvalalign(type, &length, &by_value, &align);
+	deconstruct_array(reader->array, type, length, by_value, align,
+					  &reader->elements, &reader->element_nulls, &n);
+}
+
+/*
  * The payload of a rejected sample: its elements, out-of-range ones included.
  */
 static Jsonb *
@@ -124,24 +144,16 @@ array_payload(void *arg, const Sample *sample)
 	{
 		ColumnReader *reader = &readers->columns[i];
 		const char *name = sample_columns[reader->column].name;
-		bool		isnull;
 		Datum		value;
-		int			subscript = sample->ordinal + 1;
-		Oid			type;
-		int16		length;
-		bool		by_value;
-		char		align;
 
 		if (reader->absent)
 			continue;
-		subscript += ARR_LBOUND(reader->array)[0] - 1;
-		type = ARR_ELEMTYPE(reader->array);
-		get_typlenbyvalalign(type, &length, &by_value, &align);
-		value = array_get_element(PointerGetDatum(reader->array), 1, &subscript, -1,
-								  length, by_value, align, &isnull);
-		if (isnull)
+		if (reader->elements == NULL)
+			open_elements(reader);
+		if (reader->element_nulls[sample->ordinal])
 			continue;
-		switch (type)
+		value = reader->elements[sample->ordinal];
+		switch (ARR_ELEMTYPE(reader->array))
 		{
 			case UUIDOID:
 				sample_push_uuid(&state, name, DatumGetUUIDP(value));
