@@ -208,6 +208,7 @@ read_object(JsonReader *reader, Sample *sample, JsonbContainer *object)
 {
 	JsonbIterator *it = JsonbIteratorInit(object);
 	JsonbParseState *extra = NULL;
+	uint32		nextra = 0;
 	JsonbValue	key;
 	JsonbValue	value;
 	JsonbIteratorToken token;
@@ -239,9 +240,13 @@ read_object(JsonReader *reader, Sample *sample, JsonbContainer *object)
 		if (extra == NULL)
 			pushJsonbValue(&extra, WJB_BEGIN_OBJECT, NULL);
 		if (column == SAMPLE_EXTRA)
+		{
 			push_pairs(&extra, value.val.binary.data);
+			nextra += JsonContainerSize(value.val.binary.data);
+		}
 		else
 		{
+			nextra++;
 			pushJsonbValue(&extra, WJB_KEY, &key);
 			pushJsonbValue(&extra, WJB_VALUE, &value);
 		}
@@ -251,6 +256,9 @@ read_object(JsonReader *reader, Sample *sample, JsonbContainer *object)
 	{
 		sample->extra = JsonbValueToJsonb(pushJsonbValue(&extra, WJB_END_OBJECT, NULL));
 		sample->present |= SAMPLE_BIT(SAMPLE_EXTRA);
+		if (JB_ROOT_COUNT(sample->extra) != nextra)
+			note_fault(reader, ERRCODE_INVALID_PARAMETER_VALUE,
+					   "a key of extra is given beside it, too");
 	}
 }
 
