@@ -368,7 +368,15 @@ BEGIN
              FROM telemetry.drone_telemetry t WHERE t.drone_id = i.drone_id) newest
      WHERE l.drone_id = i.drone_id AND l.recorded_at > newest.recorded_at;
     INSERT INTO telemetry.drone_latest
-    SELECT newest.* FROM unnest(ids) i (drone_id), LATERAL (SELECT * FROM telemetry.drone_telemetry t
+        (drone_id, recorded_at, latitude, longitude, altitude_m, relative_altitude_m, battery_percentage,
+         battery_voltage_v, ground_speed_ms, vertical_speed_ms, heading_deg, roll_deg, pitch_deg,
+         temperature_c, signal_strength_dbm, gps_satellites, gps_fix, flight_mode, extra, received_at)
+    SELECT newest.drone_id, newest.recorded_at, newest.latitude, newest.longitude, newest.altitude_m,
+           newest.relative_altitude_m, newest.battery_percentage, newest.battery_voltage_v,
+           newest.ground_speed_ms, newest.vertical_speed_ms, newest.heading_deg, newest.roll_deg,
+           newest.pitch_deg, newest.temperature_c, newest.signal_strength_dbm, newest.gps_satellites,
+           newest.gps_fix, newest.flight_mode, newest.extra, newest.received_at
+      FROM unnest(ids) i (drone_id), LATERAL (SELECT * FROM telemetry.drone_telemetry t
             WHERE t.drone_id = i.drone_id ORDER BY t.recorded_at DESC LIMIT 1) newest
     ON CONFLICT (drone_id) DO UPDATE SET (recorded_at, latitude, longitude, altitude_m, relative_altitude_m, battery_percentage,
          battery_voltage_v, ground_speed_ms, vertical_speed_ms, heading_deg, roll_deg, pitch_deg,
