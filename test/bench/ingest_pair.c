@@ -426,7 +426,7 @@ main(int argc, char **argv)
 			die("connection", sides[i].conn);
 
 		/* Begin behind what an earlier run stored. */
-		result = PQexec(sides[i].conn, "SELECT coalesce(max(t), 0) FROM (SELECT ceil(extract(epoch FROM"
+		result = PQexec(sides[i].conn, "SELECT greatest(max(t), 0) FROM (SELECT ceil(extract(epoch FROM"
 						" max(recorded_at) - '2026-01-05 00:00:00+00'))::bigint + 1 AS t FROM bench.bare"
 						" UNION ALL SELECT ceil(extract(epoch FROM"
 						" max(recorded_at) - '2026-01-05 00:00:00+00'))::bigint + 1 FROM telemetry.drone_latest) s");
