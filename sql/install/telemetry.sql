@@ -82,43 +82,12 @@ COMMENT ON TABLE telemetry.drone_telemetry_template IS
 -- The newest sample of each drone.  The leading columns are those of
 -- telemetry.drone_telemetry, in the same order; src/telemetry/latest.c counts on it.
 CREATE TABLE telemetry.drone_latest (
-    drone_id             uuid             PRIMARY KEY REFERENCES core.drones (drone_id),
-    recorded_at          timestamptz      NOT NULL,
-    latitude             double precision,
-    longitude            double precision,
-    altitude_m           real,
-    relative_altitude_m  real,
-    battery_percentage   real,
-    battery_voltage_v    real,
-    ground_speed_ms      real,
-    vertical_speed_ms    real,
-    heading_deg          real,
-    roll_deg             real,
-    pitch_deg            real,
-    temperature_c        real,
-    signal_strength_dbm  real,
-    gps_satellites       smallint,
-    gps_fix              smallint,
-    flight_mode          text,
-    extra                jsonb,
-    received_at          timestamptz      NOT NULL
+    LIKE telemetry.drone_telemetry INCLUDING COMMENTS,
+    PRIMARY KEY (drone_id),
+    FOREIGN KEY (drone_id) REFERENCES core.drones (drone_id)
 ) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0.5);
 COMMENT ON TABLE telemetry.drone_latest IS
   'Newest sample of each drone, changed in the transaction that stores it; never goes back in time';
--- A column means the same in both.
-DO $$
-DECLARE
-    described record;
-BEGIN
-    FOR described IN
-        SELECT a.attname, pg_catalog.col_description(a.attrelid, a.attnum) AS description
-          FROM pg_catalog.pg_attribute a
-         WHERE a.attrelid = 'telemetry.drone_telemetry'::pg_catalog.regclass AND a.attnum > 0
-    LOOP
-        EXECUTE pg_catalog.format('COMMENT ON COLUMN telemetry.drone_latest.%I IS %L',
-                                  described.attname, described.description);
-    END LOOP;
-END $$;
 SELECT pg_catalog.pg_extension_config_dump('telemetry.drone_latest', '');
 
 CREATE TABLE telemetry.rejected_samples (

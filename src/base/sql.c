@@ -17,8 +17,10 @@
 #include "catalog/pg_extension.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -68,6 +70,20 @@ sql_query(const char *query, int nargs, Oid *types, Datum *values)
 	if (result < 0)
 		elog(ERROR, "SPI returned %d for: %s", result, query);
 	return SPI_processed;
+}
+
+Datum
+sql_array(Datum *values, bool *nulls, int n, Oid element_type)
+{
+	int			dims[1] = {n};
+	int			lower[1] = {1};
+	int16		length;
+	bool		by_value;
+	char		align;
+
+	get_typlenbyvalalign(element_type, &length, &by_value, &align);
+	return PointerGetDatum(construct_md_array(values, nulls, 1, dims, lower, element_type,
+											  length, by_value, align));
 }
 
 Datum

@@ -32,6 +32,9 @@ extern void sql_end(SqlScope *scope);
 /* Run one statement inside a scope; returns the number of rows.  No argument may be null. */
 extern uint64 sql_query(const char *query, int nargs, Oid *types, Datum *values);
 
+/* A one-dimensional array argument; nulls may be NULL. */
+extern Datum sql_array(Datum *values, bool *nulls, int n, Oid element_type);
+
 /* One value of the last query's result; rows and columns from 0. */
 extern Datum sql_value(uint64 row, int column, bool *isnull);
 

@@ -449,12 +449,6 @@ make_valid_text(const char *bytes, size_t length)
 	return cstring_to_text_with_len(valid.data, valid.len);
 }
 
-static Datum
-make_array(Datum *values, int n, Oid type, int length, bool by_value, char align)
-{
-	return PointerGetDatum(construct_array(values, n, type, length, by_value, align));
-}
-
 /*
  * Store the slice's status texts; those that are stored already, and all of a
  * drone that does not exist, are left out.
@@ -480,10 +474,10 @@ store_texts(Import *import)
 		columns[3][i] = JsonbPGetDatum(held->payload);
 	}
 	args[0] = UUIDPGetDatum(&import->drone_id);
-	args[1] = make_array(columns[0], n, TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
-	args[2] = make_array(columns[1], n, TEXTOID, -1, false, TYPALIGN_INT);
-	args[3] = make_array(columns[2], n, TEXTOID, -1, false, TYPALIGN_INT);
-	args[4] = make_array(columns[3], n, JSONBOID, -1, false, TYPALIGN_INT);
+	args[1] = sql_array(columns[0], NULL, n, TIMESTAMPTZOID);
+	args[2] = sql_array(columns[1], NULL, n, TEXTOID);
+	args[3] = sql_array(columns[2], NULL, n, TEXTOID);
+	args[4] = sql_array(columns[3], NULL, n, JSONBOID);
 
 	scope = sql_begin(0);
 	sql_query("INSERT INTO telemetry.drone_events"
