@@ -3,14 +3,23 @@
  *		Making the partition of one time, with the rows of it that wait in the
  *		default partition.
  *
- * Called by maintenance.c only.  Locks, in this order: SHARE UPDATE EXCLUSIVE on
- * the parent, which keeps a second maintainer out and nobody else; SHARE ROW
- * EXCLUSIVE on the default partition, so that no row of the range comes to it
- * while it is looked at and emptied, though readers go on; and ACCESS EXCLUSIVE
- * on the default partition for the moment of ATTACH.  The last one is what jams
- * behind a long reader: it is asked for under lock_timeout, and the whole is
- * undone and tried again if need be.  One transaction, so a crash leaves either
- * nothing or all of it.
+ * Called by steps.c only.  Locks, in this order:
+ *
+ * - On the parent SHARE ROW EXCLUSIVE, which waits until no transaction has
+ *   written to it, and has new ones wait.  An INSERT that has chosen the default
+ *   partition for its row and then waits for the lock on it would fail with a
+ *   violated partition constraint once the row's own partition is there.  When
+ *   an ingest call waits for the partition, it has written to the parent itself:
+ *   then it is SHARE UPDATE EXCLUSIVE, which keeps a second maintainer out and
+ *   nobody else; ingest looks again after it has the lock, and only a plain
+ *   INSERT of the same new month at the same moment can fail.
+ * - On the default partition SHARE ROW EXCLUSIVE, so that no row of the range
+ *   comes to it while it is looked at and emptied, though readers go on.
+ * - ACCESS EXCLUSIVE on the default partition for the moment of ATTACH.  This is
+ *   what jams behind a long reader.
+ *
+ * All are asked for under lock_timeout, and the whole is undone and tried again
+ * if need be.  One transaction, so a crash leaves either nothing or all of it.
  *
  * pg_partman makes the partition when it is an aligned one and nothing has to be
  * moved into it.  Otherwise it is made here: pg_partman cannot make one of a
@@ -60,7 +69,7 @@ static uint64 partition_build(const PartitionPlan *plan, const PartitionMade *ma
 static uint64 partition_fill(const PartitionPlan *plan, const PartitionMade *made);
 
 PartitionMade
-partition_create(const ManagedTable *table, Oid parent, TimestampTz time)
+partition_create(const ManagedTable *table, Oid parent, TimestampTz time, bool stop_writers)
 {
 	PartitionMade made;
 	PartitionMade check;
@@ -68,7 +77,7 @@ partition_create(const ManagedTable *table, Oid parent, TimestampTz time)
 	bool		first_choice;
 	bool		move;
 
-	LockRelationOid(parent, ShareUpdateExclusiveLock);
+	LockRelationOid(parent, stop_writers ? ShareRowExclusiveLock : ShareUpdateExclusiveLock);
 	if (partition_there(table, parent, time, &made, &plan))
 		return made;
 	made.name = partition_name(&plan, made.lower, &first_choice);

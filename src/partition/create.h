@@ -21,9 +21,10 @@ typedef struct PartitionMade
 /*
  * Have a partition made for the time, which must be finite, in the current
  * transaction, inside a sql_begin scope, and move the rows there that the
- * default partition holds for it.  Raises an error when a lock cannot be had
- * in time.
+ * default partition holds for it.  With stop_writers no INSERT into the parent
+ * is under way meanwhile.  Raises an error when a lock cannot be had in time.
  */
-extern PartitionMade partition_create(const ManagedTable *table, Oid parent, TimestampTz time);
+extern PartitionMade partition_create(const ManagedTable *table, Oid parent, TimestampTz time,
+									  bool stop_writers);
 
 #endif							/* SENTIENT_PARTITION_CREATE_H */

@@ -306,7 +306,8 @@ report_row(void *arg, const ManagedTable *table, const char *action, const char 
 Datum
 run_maintenance(PG_FUNCTION_ARGS)
 {
-	Maintenance maintenance = {.foreground = true,.may_register = true,.declare_complete = true,.tries = 5};
+	Maintenance maintenance = {.foreground = true,.may_register = true,.declare_complete = true,
+	.stop_writers = true,.tries = 5};
 
 	PreventCommandIfReadOnly("telemetry.run_maintenance()");
 	PreventCommandIfParallelMode("telemetry.run_maintenance()");

@@ -13,6 +13,7 @@ typedef struct Maintenance
 	bool		foreground;		/* inside the caller's transaction, by subtransactions */
 	bool		may_register;	/* a table that pg_partman does not know yet is registered */
 	bool		declare_complete;	/* a restore that seems unfinished is taken as finished */
+	bool		stop_writers;	/* partitions are made while no transaction writes to the table */
 	int			tries;			/* of each step */
 	void		(*report) (void *arg, const ManagedTable *table, const char *action, const char *detail);
 	void	   *report_arg;

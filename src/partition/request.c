@@ -330,7 +330,7 @@ partition_worker_main(Datum arg)
 
 	for (int round = 0; round < 2; round++)
 	{
-		Maintenance maintenance = {.may_register = true,.tries = 20};
+		Maintenance maintenance = {.may_register = true,.stop_writers = true,.tries = 20};
 
 		maintenance_run(&maintenance);
 		if (maintenance.failures > 0)
@@ -353,7 +353,7 @@ partition_worker_main(Datum arg)
 static void
 run_job(bool requested)
 {
-	Maintenance maintenance = {.may_register = requested,.tries = 5};
+	Maintenance maintenance = {.may_register = requested,.stop_writers = true,.tries = 5};
 
 	maintenance_run(&maintenance);
 	if (maintenance.failures > 0)

@@ -79,7 +79,7 @@ step_prepare(Step *step, Oid parent)
 void
 step_create(Step *step, Oid parent)
 {
-	PartitionMade made = partition_create(step->table, parent, step->time);
+	PartitionMade made = partition_create(step->table, parent, step->time, step->maintenance->stop_writers);
 
 	step->made = made;
 	step->made.name = MemoryContextStrdup(step->context, made.name);

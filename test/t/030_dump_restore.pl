@@ -1,0 +1,134 @@
+# A database is dumped and restored, ten months later, into a server whose workers
+# run: no error line, equal rows, the workers go on, and the extension can be
+# dropped and created again.
+
+use strict;
+use warnings FATAL => 'all';
+
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use SentientEdge;
+
+# The source lives ten months ago: what it has made ahead is used up when the
+# target comes.  It runs no workers, because those that a postmaster forks while
+# it waits do not see the false clock; the foreground does their work.
+my ($faketime) = glob('/usr/lib/*/faketime/libfaketime.so.1');
+ok(defined $faketime, 'faketime is installed');
+my $source = sentient_server('source', start => 0, preload => 0, conf => 'max_worker_processes = 0');
+{
+	local $ENV{LD_PRELOAD} = $faketime;
+	local $ENV{FAKETIME} = '-300d';
+	local $ENV{NO_FAKE_STAT} = 1;
+	$source->start;
+}
+my $now = $source->safe_psql('postgres', 'SELECT extract(epoch FROM now())::bigint');
+cmp_ok(time - $now, '>', 299 * 86400, 'the source lives ten months ago');
+
+sentient_database($source, 'fleet');
+my $drone = sentient_drone($source, 'fleet', 'dump-1');
+
+# Rows of an old month and of now, an audit entry, a setting and a privilege;
+# one row stays in the default partition.
+$source->safe_psql('fleet', qq{
+	SELECT telemetry.ingest(jsonb_agg(jsonb_build_object('droneId', '$drone', 'timestamp', t, 'altitude_m', 12.5)))
+	  FROM (SELECT generate_series('2018-03-01 00:00Z'::timestamptz, '2018-04-30 00:00Z', '1 hour') AS t
+			UNION ALL SELECT now() - interval '1 second') s;
+	UPDATE sentient_edge.settings SET value = '6' WHERE name = 'telemetry.partition_premake';
+	INSERT INTO audit.log (schema_name, table_name, operation, occurred_at) VALUES ('core', 'drones', 'T', now());
+	GRANT SELECT ON telemetry.drone_telemetry TO PUBLIC;
+});
+like($source->safe_psql('fleet', 'SELECT * FROM telemetry.run_maintenance()'),
+	qr/^telemetry.drone_telemetry\|runway\|6 future partitions/m, 'partitions are made ahead');
+$source->safe_psql('fleet',
+	"INSERT INTO telemetry.drone_telemetry (drone_id, recorded_at) VALUES ('$drone', '2020-01-01 00:00Z')");
+
+my %queries = (
+	'samples' => 'SELECT count(*), md5(string_agg(t::text, E\'\n\' ORDER BY drone_id, recorded_at)) FROM telemetry.drone_telemetry t',
+	'audit entries' => 'SELECT count(*), md5(string_agg(l::text, E\'\n\' ORDER BY audit_id)) FROM audit.log l',
+	'partitions' => "SELECT parent, name, range FROM telemetry.partitions ORDER BY 1, 2",
+	'settings' => 'SELECT name, value FROM sentient_edge.settings ORDER BY 1',
+	'drones' => 'SELECT d::text FROM core.drones d ORDER BY 1',
+	'latest states' => 'SELECT l::text FROM telemetry.drone_latest l ORDER BY 1',
+	'indexes' => "SELECT i.indexrelid::regclass::text, i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid WHERE c.relnamespace IN ('telemetry'::regnamespace, 'audit'::regnamespace) ORDER BY 1",
+	'triggers' => "SELECT tgrelid::regclass::text, tgname, tgenabled FROM pg_trigger WHERE tgrelid IN ('telemetry.drone_telemetry'::regclass, 'audit.log'::regclass) ORDER BY 1, 2",
+	'privileges' => "SELECT c.oid::regclass::text, g::text FROM pg_class c LEFT JOIN LATERAL unnest(c.relacl) g ON true WHERE c.oid IN ('telemetry.drone_telemetry'::regclass, 'telemetry.drone_telemetry_default'::regclass, 'audit.log'::regclass, 'audit.log_default'::regclass) ORDER BY 1, 2");
+my %expected = map { $_ => $source->safe_psql('fleet', $queries{$_}) } keys %queries;
+
+my $dump = $source->basedir . '/fleet';
+command_ok([ 'pg_dump', '-h', $source->host, '-p', $source->port, '-f', "$dump.sql", 'fleet' ], 'plain dump');
+command_ok([ 'pg_dump', '-h', $source->host, '-p', $source->port, '-Fc', '-f', "$dump.custom", 'fleet' ], 'custom dump');
+$source->stop;
+
+my $target = sentient_server('target');
+
+sub restore
+{
+	my ($database, @command) = @_;
+	my ($out, $err) = ('', '');
+
+	$target->safe_psql('postgres', "CREATE DATABASE $database");
+	my $ok = IPC::Run::run([@command], '>', \$out, '2>', \$err);
+	ok($ok, "$database: restored");
+	unlike("$out$err", qr/error/i, "$database: no error line");
+	return;
+}
+
+sentient_database($target, 'first');    # the roles, and a scheduler at work
+foreach my $case ([ 'plain', [ 'psql', '-X', '-v', 'ON_ERROR_STOP=0', '-q', '-f', "$dump.sql" ] ],
+	[ 'parallel', [ 'pg_restore', '-j', '4', "$dump.custom" ] ],
+	[ 'serial', [ 'pg_restore', '--exit-on-error', "$dump.custom" ] ])
+{
+	my ($database, $command) = @$case;
+
+	restore($database, @$command, '-h', $target->host, '-p', $target->port, '-d', $database);
+	# The scheduler may have made new partitions meanwhile: compare what was there.
+	foreach my $what (sort keys %queries)
+	{
+		my $got = $target->safe_psql($database, $queries{$what});
+
+		if ($what eq 'partitions' || $what eq 'indexes')
+		{
+			my %got = map { $_ => 1 } split /\n/, $got;
+			is(join("\n", grep { !$got{$_} } split /\n/, $expected{$what}), '', "$database: no lost $what");
+		}
+		else
+		{
+			is($got, $expected{$what}, "$database: equal $what");
+		}
+	}
+
+	sentient_wait($target, $database,
+		"SELECT count(*) > 0 FROM sentient_edge.workers WHERE database = current_database() AND worker = 'scheduler' AND state = 'running'",
+		"$database: the scheduler runs");
+	# Samples of months that the source never had.
+	$target->safe_psql($database,
+		"INSERT INTO telemetry.drone_telemetry (drone_id, recorded_at) VALUES ('$drone', now()), ('$drone', '2019-07-01 00:00Z')");
+	sentient_wait($target, $database,
+		"SELECT count(*) = 2 FROM telemetry.partitions WHERE parent = 'telemetry.drone_telemetry' AND (state = 'current' OR range \@> '2019-07-01 00:00Z'::timestamptz)",
+		"$database: new partitions are made");
+	sentient_wait($target, $database, 'SELECT count(*) = 0 FROM telemetry.drone_telemetry_default',
+		"$database: and the default partition is empty");
+	sentient_wait($target, $database,
+		"SELECT max(runway) >= 6 FROM telemetry.partitions WHERE parent = 'telemetry.drone_telemetry'",
+		"$database: partitions are made ahead as the restored setting says");
+	is($target->safe_psql($database, "SELECT count(*) FROM sentient_edge.managed_tables WHERE restored_at IS NOT NULL AND table_name = 'telemetry.drone_telemetry'"),
+		'0', "$database: the restore is known to be complete");
+
+	my ($status, $out, $err) = $target->psql($database, 'DROP EXTENSION sentient_edge');
+	is($status, 0, "$database: DROP EXTENSION needs no CASCADE") or diag $err;
+	is($target->safe_psql($database, "SELECT count(*) FROM pg_namespace WHERE nspname IN ('telemetry', 'core', 'audit')"),
+		'0', "$database: no schema is left");
+	is($target->safe_psql($database,
+			"SELECT coalesce(string_agg(parent_table, ','), '') FROM part_config"),
+		'', "$database: pg_partman has forgotten the tables");
+	sentient_wait($target, 'first',
+		"SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = '$database' AND backend_type LIKE 'sentient_edge%'",
+		"$database: no worker is left");
+	($status, $out, $err) = $target->psql($database, 'CREATE EXTENSION sentient_edge CASCADE');
+	is($status, 0, "$database: CREATE EXTENSION again") or diag $err;
+}
+
+unlike(slurp_file($target->logfile), qr/PANIC|terminated by signal|sentient_edge assertion/, 'no process died');
+$target->stop;
+done_testing();
