@@ -189,6 +189,10 @@ scheduler_main(Datum arg)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
+			/* A shorter interval counts from now on, not after the old one. */
+			for (int job = 0; job < scheduler_njobs; job++)
+				due[job] = Min(due[job], TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+																	 (int64) *scheduler_jobs[job]->interval_s * 1000));
 		}
 	}
 }
