@@ -1,0 +1,48 @@
+# A streaming standby serves reads and runs no worker; once promoted it makes
+# partitions by itself.
+
+use strict;
+use warnings FATAL => 'all';
+
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use SentientEdge;
+
+my $primary = sentient_server('primary', init => { allows_streaming => 1 });
+sentient_database($primary, 'fleet');
+my $drone = sentient_drone($primary, 'fleet', 's-1');
+$primary->safe_psql('fleet', "SELECT telemetry.ingest('{\"droneId\": \"$drone\", \"timestamp\": \"2018-03-04T05:06:07Z\"}')");
+sentient_wait($primary, 'fleet', "SELECT max(runway) = 4 FROM telemetry.partitions WHERE parent = 'telemetry.drone_telemetry'",
+	'the primary has partitions ahead');
+
+$primary->backup('copy');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($primary, 'copy', has_streaming => 1);
+$standby->start;
+$primary->safe_psql('fleet', "SELECT telemetry.ingest('{\"droneId\": \"$drone\", \"timestamp\": \"2018-04-04T05:06:07Z\"}')");
+$primary->wait_for_catchup($standby);
+
+my $workers = "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'sentient_edge%'";
+is($standby->safe_psql('fleet', 'SELECT count(*) FROM telemetry.drone_telemetry'), '2', 'the standby shows the samples');
+is($standby->safe_psql('fleet', "SELECT count(*) FROM telemetry.partitions WHERE state = 'past'"), '2', 'and the partitions');
+is($standby->safe_psql('fleet', "SELECT value FROM sentient_edge.settings WHERE name = 'telemetry.partition_premake'"), '4', 'and the settings');
+is($standby->safe_psql('postgres', $workers), '0', 'no worker runs there');
+is($standby->safe_psql('fleet', "SELECT state FROM sentient_edge.workers WHERE worker = 'launcher'"), 'stopped', 'as the view says');
+my ($status, $out, $err) = $standby->psql('fleet', 'SELECT telemetry.run_maintenance()');
+like($err, qr/cannot execute telemetry.run_maintenance\(\) in a read-only transaction/, 'maintenance is refused there');
+
+$primary->stop;
+$standby->promote;
+sentient_wait($standby, 'postgres',
+	"SELECT count(*) = 1 FROM pg_stat_activity WHERE datname = 'fleet' AND backend_type = 'sentient_edge scheduler'",
+	'after the promotion the scheduler takes over');
+$standby->safe_psql('fleet', "INSERT INTO telemetry.drone_telemetry (drone_id, recorded_at) VALUES ('$drone', '2018-05-01 00:00Z')");
+sentient_wait($standby, 'fleet', 'SELECT count(*) = 0 FROM telemetry.drone_telemetry_default', 'rows are moved out of the default partition');
+is($standby->safe_psql('fleet', "SELECT telemetry.ingest('{\"droneId\": \"$drone\", \"timestamp\": \"2018-06-04T05:06:07Z\"}')"),
+	'(1,0,0)', 'and samples are accepted');
+is($standby->safe_psql('fleet', "SELECT count(*) FROM telemetry.partitions WHERE state = 'past'"), '4', 'into partitions of their own');
+
+unlike(slurp_file($standby->logfile), qr/PANIC|sentient_edge assertion/, 'no assertion failed');
+$standby->stop;
+done_testing();
