@@ -72,6 +72,7 @@ typedef struct DroneGroup
 	bool		in_order;		/* the list runs in order of time, without repeats */
 	StagedSample *first;
 	StagedSample *last;
+	StagedSample *repeats;		/* of a time that the list has */
 	StagedSample *newest_stored;
 	LatestState latest;
 } DroneGroup;
@@ -220,7 +221,7 @@ stage_last(IngestBatch *batch)
 		{
 			group->nsamples = 0;
 			group->in_order = true;
-			group->first = group->last = NULL;
+			group->first = group->last = group->repeats = NULL;
 		}
 		batch->current = group;
 	}
@@ -320,7 +321,8 @@ sort_group(IngestBatch *batch, DroneGroup *group)
 	{
 		if (all[i]->sample.recorded_at == group->last->sample.recorded_at)
 		{
-			batch->counts.duplicate++;
+			all[i]->next = group->repeats;
+			group->repeats = all[i];
 			continue;
 		}
 		group->last->next = all[i];
@@ -381,7 +383,12 @@ read_latest(IngestBatch *batch, bool unsure)
 				staged->state = SAMPLE_NEW;
 		}
 		if (!group->latest.drone_exists)
+		{
+			/* Nothing is stored that these would repeat. */
+			for (StagedSample *staged = group->repeats; staged != NULL; staged = staged->next)
+				reject(batch, &staged->sample, SAMPLE_UNKNOWN_DRONE, 0, 0);
 			group->nsamples = 0;
+		}
 	}
 	latest_close(table);
 }
@@ -573,6 +580,8 @@ count_outcomes(IngestBatch *batch, IngestOutcome *outcomes)
 
 		if (group->nsamples == 0)
 			continue;
+		for (StagedSample *staged = group->repeats; staged != NULL; staged = staged->next)
+			batch->counts.duplicate++;
 		for (StagedSample *staged = group->first; staged != NULL; staged = staged->next)
 		{
 			if (staged->state != SAMPLE_STORED)

@@ -12,6 +12,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
+#include "utils/float.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
 
@@ -394,8 +395,9 @@ sample_fault_reason(SampleFault fault, const Sample *sample, SampleColumn column
 			return psprintf("%s is %s, not a finite number", info->name, isnan(value) ? "NaN" : "infinite");
 		case SAMPLE_OUT_OF_RANGE:
 			if (info->integral && value >= info->lower && value <= info->upper)
-				return psprintf("%s %.8g is not a whole number", info->name, value);
-			return psprintf("%s %.8g is outside %g to %g", info->name, value, info->lower, info->upper);
+				return psprintf("%s %s is not a whole number", info->name, float8out_internal(value));
+			return psprintf("%s %s is outside %g to %g", info->name, float8out_internal(value),
+							info->lower, info->upper);
 		case SAMPLE_OUTSIDE_WINDOW:
 			return psprintf("recorded_at %s is outside the accepted window", iso_time(sample->recorded_at));
 		case SAMPLE_UNKNOWN_DRONE:
