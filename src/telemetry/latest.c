@@ -39,6 +39,7 @@ typedef struct KeyedTable
 	Relation	index;
 	IndexScanDesc scan;
 	TupleTableSlot *slot;
+	MemoryContext context;		/* the scan's, which allocates as it goes */
 } KeyedTable;
 
 struct LatestTable
@@ -70,6 +71,7 @@ keyed_open(KeyedTable *table, char *schema, char *name, LOCKMODE lockmode)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("primary key of \"%s.%s\" is not its first column", schema, name)));
 	table->slot = table_slot_create(table->rel, NULL);
+	table->context = CurrentMemoryContext;
 }
 
 static void
@@ -90,14 +92,18 @@ keyed_close(KeyedTable *table)
 static bool
 keyed_find(KeyedTable *table, const pg_uuid_t *key, Snapshot snapshot)
 {
+	MemoryContext old = MemoryContextSwitchTo(table->context);
 	ScanKeyData scankey;
+	bool		found;
 
 	ScanKeyInit(&scankey, 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(key));
 	if (table->scan == NULL)
 		table->scan = compat_index_beginscan(table->rel, table->index, snapshot, 1);
 	table->scan->xs_snapshot = snapshot;
 	index_rescan(table->scan, &scankey, 1, NULL, 0);
-	return index_getnext_slot(table->scan, ForwardScanDirection, table->slot);
+	found = index_getnext_slot(table->scan, ForwardScanDirection, table->slot);
+	MemoryContextSwitchTo(old);
+	return found;
 }
 
 /*
@@ -135,7 +141,12 @@ lock_drone(LatestTable *table, const pg_uuid_t *drone_id, LockTupleMode mode)
 	KeyedTable *drones = &table->drones;
 
 	if (drones->rel == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(table->context);
+
 		keyed_open(drones, "core", "drones", RowShareLock);
+		MemoryContextSwitchTo(old);
+	}
 
 	for (;;)
 	{
