@@ -7,7 +7,9 @@ SELECT r.oid, r.relkind, r.relname, e.extconfig, e.extcondition FROM pg_depend d
   JOIN pg_class r ON d.classid = 'pg_class'::regclass AND r.oid = d.objid
  WHERE d.refclassid = 'pg_extension'::regclass AND e.extname = 'sentient_edge' AND d.deptype = 'e';
 
-SELECT is_empty($$SELECT oid::regclass FROM member WHERE relkind IN ('r', 'S') AND relname NOT LIKE '%\_template' AND NOT oid = ANY (extconfig)$$,
+-- Templates are empty; managed_tables tells what CREATE EXTENSION itself has made.
+SELECT is_empty($$SELECT oid::regclass FROM member WHERE relkind IN ('r', 'S') AND NOT oid = ANY (extconfig)
+	AND relname NOT LIKE '%\_template' AND relname <> 'managed_tables'$$,
 	'rows of every member table and the state of every sequence are dumped');
 SELECT is_empty($$SELECT oid::regclass FROM member WHERE relkind = 'p'$$, 'no partitioned table is a member');
 SELECT is_empty($$
