@@ -49,6 +49,7 @@ typedef struct PartitionWriter
 	bool		by_executor;	/* rows go through SQL, not through this writer */
 
 	Relation	rel;
+	TupleDesc	slot_desc;		/* not reference-counted: slots of it are cheap */
 	ResultRelInfo *rri;
 	Relation	key_index;		/* unique btree on (drone_id, recorded_at) */
 	IndexInfo  *key_index_info;
@@ -71,7 +72,7 @@ struct SampleStore
 	MemoryContext context;		/* the store's own, until close */
 	MemoryContext row_context;	/* heap tuples of one flush */
 	EState	   *estate;
-	TupleDesc	slot_desc;		/* not reference-counted: slots of it are cheap */
+	TupleDesc	slot_desc;		/* the parent's, for the executor's parameters */
 	SnapshotData dirty;
 	bool		executor_only;	/* the parent has INSERT triggers of the user's */
 	SPIPlanPtr	insert_plan;	/* for partitions that the executor writes */
@@ -145,30 +146,33 @@ is_key_index(Relation index)
 
 /*
  * Whether only the executor can write to the partition as its owner set it up.
- * Its columns must stand as the parent's do, or rows would need a conversion.
+ * Its columns must stand in the order of a Sample, or rows would need a
+ * conversion; what was dropped behind them does no harm.
  */
 static bool
 needs_executor(SampleStore *store, Relation rel)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
-	TupleDesc	parent = RelationGetDescr(store->parent);
 
 	if (store->executor_only || rel->rd_rel->relkind != RELKIND_RELATION)
 		return true;
 	if (has_foreign_insert_trigger(rel))
 		return true;
-	if (desc->natts != parent->natts)
+	if (desc->natts < SAMPLE_NCOLUMNS)
 		return true;
-	for (int i = 0; i < desc->natts; i++)
+	for (int column = SAMPLE_DRONE_ID; column <= SAMPLE_NCOLUMNS; column++)
 	{
-		if (TupleDescAttr(desc, i)->attisdropped != TupleDescAttr(parent, i)->attisdropped ||
-			TupleDescAttr(desc, i)->atttypid != TupleDescAttr(parent, i)->atttypid)
+		if (strcmp(NameStr(TupleDescAttr(desc, column - 1)->attname), sample_columns[column].name) != 0)
 			return true;
 	}
 
 	/* Columns and constraints that the user added. */
-	if (desc->natts != SAMPLE_NCOLUMNS ||
-		(desc->constr != NULL && desc->constr->num_check > 1))
+	for (int i = SAMPLE_NCOLUMNS; i < desc->natts; i++)
+	{
+		if (!TupleDescAttr(desc, i)->attisdropped)
+			return true;
+	}
+	if (desc->constr != NULL && desc->constr->num_check > 1)
 		return true;
 	for (int column = SAMPLE_FIRST_NUMBER; column <= SAMPLE_EXTRA; column++)
 	{
@@ -195,6 +199,7 @@ writer_open(SampleStore *store, PartitionRange range)
 		InitResultRelInfo(rri, writer->rel, 1, NULL, 0);
 		ExecOpenIndices(rri, false);
 		writer->rri = rri;
+		writer->slot_desc = CreateTupleDescCopy(RelationGetDescr(writer->rel));
 		for (int i = 0; i < rri->ri_NumIndices; i++)
 		{
 			if (is_key_index(rri->ri_IndexRelationDescs[i]))
@@ -410,7 +415,7 @@ sample_store_append(SampleStore *store, const Sample *sample, SampleState *state
 	{
 		MemoryContext old = MemoryContextSwitchTo(store->context);
 
-		writer->slots[at] = MakeTupleTableSlot(store->slot_desc, &TTSOpsVirtual);
+		writer->slots[at] = MakeTupleTableSlot(writer->slot_desc, &TTSOpsVirtual);
 		MemoryContextSwitchTo(old);
 	}
 	sample_store_slot(sample, store->received_at, writer->slots[at]);

@@ -156,6 +156,20 @@ SELECT recorded_at, latitude, flight_mode, extra FROM latest WHERE drone_id = dr
 SELECT * FROM telemetry.ingest_batch(ARRAY[drone(9), drone(9), drone(404)], ARRAY['2016-02-01 00:00:00+00', '2016-02-02 00:00:00+00', '2016-02-02 00:00:00+00']::timestamptz[], latitude => ARRAY[7, 3, 1]);
 SELECT recorded_at, latitude FROM latest WHERE drone_id = drone(9);
 DELETE FROM telemetry.rejected_samples WHERE drone_id = drone(404);
+-- two columns of one type that changed places
+BEGIN;
+CREATE TABLE swapped (LIKE telemetry.drone_telemetry INCLUDING ALL);
+ALTER TABLE swapped DROP CONSTRAINT sample_in_range;
+ALTER TABLE swapped RENAME latitude TO l;
+ALTER TABLE swapped RENAME longitude TO latitude;
+ALTER TABLE swapped RENAME l TO longitude;
+ALTER TABLE swapped ADD CONSTRAINT sample_in_range CHECK (telemetry.sample_in_range(latitude, longitude, altitude_m, relative_altitude_m, battery_percentage, battery_voltage_v,
+	ground_speed_ms, vertical_speed_ms, heading_deg, roll_deg, pitch_deg, temperature_c, signal_strength_dbm, gps_satellites, gps_fix));
+ALTER TABLE telemetry.drone_telemetry ATTACH PARTITION swapped FOR VALUES FROM ('2016-03-01 00:00:00+00') TO ('2016-04-01 00:00:00+00');
+SELECT * FROM telemetry.ingest_batch(ARRAY[drone(9)], ARRAY[timestamptz '2016-03-02 00:00:00+00'], latitude => ARRAY[7], longitude => ARRAY[80]);
+SELECT latitude, longitude FROM stored WHERE drone_id = drone(9) AND recorded_at = '2016-03-02 00:00:00+00';
+SELECT latitude, longitude FROM latest WHERE drone_id = drone(9);
+ROLLBACK;
 
 -- the user's own triggers: every route fires them, and what they do is honoured
 CREATE TABLE seen (tg text, drone_id uuid, recorded_at timestamptz);
