@@ -13,6 +13,10 @@ SELECT * FROM telemetry.drone_telemetry WHERE drone_id::text LIKE '13000000%' OR
 CREATE VIEW latest AS
 SELECT * FROM telemetry.drone_latest WHERE drone_id::text LIKE '13000000%' ORDER BY drone_id;
 
+-- the month has its partition before the first row of it comes: no rows are moved behind the test's back
+SELECT accepted FROM telemetry.ingest_batch(ARRAY[drone(1)], ARRAY[at(0)]);
+DELETE FROM telemetry.drone_telemetry WHERE drone_id = drone(1);
+
 -- the newest of a statement's rows becomes the latest state, an older one does not
 INSERT INTO telemetry.drone_telemetry (drone_id, recorded_at, latitude, flight_mode, extra) VALUES
 	(drone(1), at(1), 1, 'a', '{"n": 1}'), (drone(1), at(3), 3, 'c', '{"n": 3}'), (drone(1), at(2), 2, 'b', '{"n": 2}'), (drone(2), at(1), 9, NULL, NULL);
@@ -91,7 +95,6 @@ UPDATE telemetry.drone_telemetry SET drone_id = drone(7) WHERE drone_id = drone(
 SELECT drone_id, recorded_at, latitude FROM latest WHERE drone_id IN (drone(2), drone(7));
 \set VERBOSITY sqlstate
 UPDATE telemetry.drone_telemetry SET drone_id = drone(404) WHERE drone_id = drone(7);
-UPDATE telemetry.drone_telemetry SET recorded_at = '2014-02-01 00:00:00+00' WHERE drone_id = drone(7) AND recorded_at = at(1);
 UPDATE telemetry.drone_telemetry SET battery_percentage = 140 WHERE drone_id = drone(7);
 \set VERBOSITY default
 -- a row that was moved and then deleted is not held against its drone
