@@ -5,6 +5,11 @@
  *		an existing role holds is taken away.
  */
 
+-- For the whole script: CREATE EXTENSION puts the schemas of the extensions that
+-- this one requires into search_path, and others may have planted functions and
+-- operators there that fit a call better than those of pg_catalog do.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
 -- One installer at a time in the whole cluster: the lock on a shared catalog
 -- conflicts with itself only, so ordinary GRANTs elsewhere go on.
 LOCK TABLE pg_catalog.pg_auth_members IN SHARE UPDATE EXCLUSIVE MODE;

@@ -146,7 +146,7 @@ CREATE INDEX drone_events_time_idx ON telemetry.drone_events (occurred_at DESC);
 CREATE INDEX drone_events_serious_idx ON telemetry.drone_events (occurred_at DESC)
     WHERE severity IN ('emergency', 'alert', 'critical', 'error');
 CREATE INDEX drone_events_text_idx ON telemetry.drone_events
-    USING gin (to_tsvector('simple', coalesce(message, '')));
+    USING gin (pg_catalog.to_tsvector('pg_catalog.simple'::pg_catalog.regconfig, coalesce(message, '')));
 COMMENT ON COLUMN telemetry.drone_events.event_id IS 'Identifies the event';
 COMMENT ON COLUMN telemetry.drone_events.drone_id IS 'Drone that it happened to';
 COMMENT ON COLUMN telemetry.drone_events.occurred_at IS 'When it happened';
