@@ -20,6 +20,7 @@
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "commands/trigger.h"
+#include "common/int.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -39,6 +40,7 @@
 /* Attribute numbers of sentient_edge.settings. */
 #define SETTINGS_NAME		1
 #define SETTINGS_VALUE		2
+#define SETTINGS_NATTS		5	/* all text; what a user adds is not looked at */
 
 typedef enum SettingKind
 {
@@ -78,6 +80,7 @@ static const Setting settings_known[] = {
 
 static SentientSettings settings_cached;
 static bool settings_valid = false;
+static uint64 settings_generation = 0;	/* counts invalidations */
 static Oid	settings_relid = InvalidOid;
 
 static const Setting *setting_find(const char *name);
@@ -107,7 +110,10 @@ static void
 settings_invalidate(Datum arg, Oid relid)
 {
 	if (relid == InvalidOid || relid == settings_relid || !OidIsValid(settings_relid))
+	{
 		settings_valid = false;
+		settings_generation++;
+	}
 }
 
 static const Setting *
@@ -141,15 +147,11 @@ settings_read(void)
 	if (OidIsValid(relid))
 	{
 		Relation	rel = table_open(relid, AccessShareLock);
+		uint64		generation = settings_generation;
 		Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 		TupleTableSlot *slot = table_slot_create(rel, NULL);
 		TableScanDesc scan;
 
-		/*
-		 * Valid before the read: an invalidation that arrives from here on
-		 * makes it stale again, so that no commit is missed.
-		 */
-		settings_valid = true;
 		scan = table_beginscan(rel, snapshot, 0, NULL);
 		while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 		{
@@ -166,6 +168,13 @@ settings_read(void)
 		ExecDropSingleTupleTableSlot(slot);
 		UnregisterSnapshot(snapshot);
 		table_close(rel, AccessShareLock);
+
+		/*
+		 * Not when an invalidation has arrived since the snapshot was taken, so
+		 * that no commit is missed, and not before all is read: an error in the
+		 * middle must leave nothing that passes for the settings.
+		 */
+		settings_valid = (generation == settings_generation);
 	}
 	settings_cached = settings;
 }
@@ -230,9 +239,12 @@ setting_decode(const Setting *setting, const char *value, SentientSettings *sett
 		case SETTING_DURATION:
 			{
 				Interval   *interval = interval_of(value);
-				int64		us = interval->time + (int64) interval->day * USECS_PER_DAY;
+				int64		us;
 
-				if (interval->month != 0 || us < setting->lower || us > setting->upper)
+				if (interval->month != 0 ||
+					pg_mul_s64_overflow(interval->day, USECS_PER_DAY, &us) ||
+					pg_add_s64_overflow(us, interval->time, &us) ||
+					us < setting->lower || us > setting->upper)
 					ereport(ERROR,
 							(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 							 errmsg("setting \"%s\" is out of range", setting->name),
@@ -283,7 +295,8 @@ setting_decode(const Setting *setting, const char *value, SentientSettings *sett
 
 				if (interval->month < 0 || interval->day < 0 || interval->time < 0 ||
 					(interval->month == 0 && interval->day == 0 && interval->time < setting->lower) ||
-					interval->month > 12 * 1000 || interval->day > 366 * 1000)
+					interval->month > 12 * 1000 || interval->day > 366 * 1000 ||
+					interval->time > USECS_PER_DAY * 366 * 1000)
 					ereport(ERROR,
 							(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 							 errmsg("setting \"%s\" is out of range", setting->name),
@@ -347,6 +360,10 @@ settings_check(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("settings_check must be called as a row trigger before the change")));
+	if (RelationGetRelid(trigger->tg_relation) != get_relname_relid("settings", get_namespace_oid("sentient_edge", false)))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("settings_check is a trigger of sentient_edge.settings only")));
 
 	desc = RelationGetDescr(trigger->tg_relation);
 	if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
@@ -370,7 +387,7 @@ settings_check(PG_FUNCTION_ARGS)
 
 	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) && !creating_extension)
 	{
-		for (int attnum = 1; attnum <= desc->natts; attnum++)
+		for (int attnum = 1; attnum <= SETTINGS_NATTS; attnum++)
 		{
 			bool		oldnull;
 			bool		newnull;
