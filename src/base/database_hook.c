@@ -20,6 +20,7 @@
 #include "commands/defrem.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "storage/ipc.h"
 #include "storage/latch.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
@@ -45,8 +46,8 @@ static void run_utility(PlannedStmt *planned, const char *query, bool read_only_
 						ProcessUtilityContext context, ParamListInfo params,
 						QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion);
 static Oid	database_wanted(Node *statement);
-static bool scheduler_step_aside(Oid database);
-static void scheduler_come_back(Oid database);
+static void scheduler_step_aside(Oid database);
+static void scheduler_come_back(int code, Datum arg);
 
 void
 database_hook_init(void)
@@ -64,33 +65,31 @@ hook_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 			 QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
 {
 	Node	   *statement = planned->utilityStmt;
-	volatile Oid database = InvalidOid;
+	Oid			database = InvalidOid;
 
+	/* The statement may be gone once it has run: whatever is asked of it is asked now. */
 	if (registry != NULL)
 	{
-		if (IsA(statement, CreateExtensionStmt) ||
+		if (IsA(statement, CreateExtensionStmt) || IsA(statement, CreatedbStmt) ||
 			(IsA(statement, DropStmt) && castNode(DropStmt, statement)->removeType == OBJECT_EXTENSION))
 			extension_touched = true;
 		database = database_wanted(statement);
 	}
 
-	if (OidIsValid(database) && scheduler_step_aside(database))
+	if (!OidIsValid(database))
 	{
-		PG_TRY();
-		{
-			run_utility(planned, query, read_only_tree, context, params, environment, dest, completion);
-		}
-		PG_FINALLY();
-		{
-			scheduler_come_back(database);
-		}
-		PG_END_TRY();
-	}
-	else
 		run_utility(planned, query, read_only_tree, context, params, environment, dest, completion);
+		return;
+	}
 
-	if (registry != NULL && IsA(statement, CreatedbStmt))
-		extension_touched = true;
+	/* Also when this session is terminated meanwhile. */
+	PG_ENSURE_ERROR_CLEANUP(scheduler_come_back, ObjectIdGetDatum(database));
+	{
+		scheduler_step_aside(database);
+		run_utility(planned, query, read_only_tree, context, params, environment, dest, completion);
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(scheduler_come_back, ObjectIdGetDatum(database));
+	scheduler_come_back(0, ObjectIdGetDatum(database));
 }
 
 static void
@@ -190,53 +189,56 @@ database_wanted(Node *statement)
 	return database;
 }
 
-/* End the database's scheduler and keep it away; false when there is none to care for. */
-static bool
+/* End the database's scheduler and keep it away. */
+static void
 scheduler_step_aside(Oid database)
 {
 	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), STEP_ASIDE_MS);
-	bool		blocked = false;
 	int			scheduler = 0;
 
+	/* A scheduler that is only starting sees the blocker when it attaches. */
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
 	{
 		DatabaseSlot *slot = registry_find(database);
 
 		if (slot != NULL)
-		{
 			slot->blocker = MyProcPid;
-			scheduler = slot->pid;
-			blocked = true;
-		}
 	}
 	LWLockRelease(registry->lock);
 
-	/*
-	 * A scheduler that is only starting sees the blocker when it attaches.
-	 * Its process is ours to signal: the user may have the whole database.
-	 */
-	PG_TRY();
+	for (;;)
 	{
-		while (scheduler != 0 && registry_alive(scheduler, InvalidOid) && GetCurrentTimestamp() < deadline)
+		/*
+		 * A scheduler takes its pid away, under the lock, before it ends: as
+		 * long as the pid is there it is nobody else's.  It is ours to signal,
+		 * for the user may have the whole database.
+		 */
+		LWLockAcquire(registry->lock, LW_SHARED);
 		{
-			(void) kill(scheduler, SIGTERM);
-			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 10, PG_WAIT_EXTENSION);
-			ResetLatch(MyLatch);
-			CHECK_FOR_INTERRUPTS();
+			DatabaseSlot *slot = registry_find(database);
+
+			if (slot != NULL && slot->pid != 0)
+			{
+				scheduler = slot->pid;
+				(void) kill(scheduler, SIGTERM);
+			}
 		}
+		LWLockRelease(registry->lock);
+
+		if (!registry_alive(scheduler, database) || GetCurrentTimestamp() >= deadline)
+			break;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 10, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
 	}
-	PG_CATCH();
-	{
-		scheduler_come_back(database);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	return blocked;
 }
 
+/* Let the scheduler come back; also a callback of the session's end. */
 static void
-scheduler_come_back(Oid database)
+scheduler_come_back(int code, Datum arg)
 {
+	Oid			database = DatumGetObjectId(arg);
+
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
 	{
 		DatabaseSlot *slot = registry_find(database);

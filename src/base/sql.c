@@ -13,7 +13,6 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
-#include "catalog/pg_authid.h"
 #include "catalog/pg_extension.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
@@ -44,6 +43,7 @@ sql_begin(int lock_timeout_ms)
 	sql_set_local("search_path", "pg_catalog, pg_temp");
 	sql_set_local("timezone", "UTC");
 	sql_set_local("datestyle", "ISO, YMD");
+	sql_set_local("intervalstyle", "postgres");
 	if (lock_timeout_ms > 0)
 	{
 		char		value[32];
@@ -112,11 +112,11 @@ sql_extension(void)
 	return get_extension_oid("sentient_edge", true);
 }
 
-/* Who owns the extension; the bootstrap superuser while there is none. */
+/* Who owns the extension. */
 static Oid
 extension_owner(void)
 {
-	Oid			owner = BOOTSTRAP_SUPERUSERID;
+	Oid			owner = InvalidOid;
 	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
@@ -130,5 +130,11 @@ extension_owner(void)
 		owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
+
+	/* Without it its schemas are anybody's. */
+	if (!OidIsValid(owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("extension \"sentient_edge\" is not installed in this database")));
 	return owner;
 }
