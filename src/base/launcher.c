@@ -45,6 +45,7 @@ pg_noreturn PGDLLEXPORT void launcher_main(Datum arg);
 static void launcher_exit(int code, Datum arg);
 static List *launcher_databases(void);
 static void launcher_turn(List *databases);
+static Oid	launcher_next_unknown(List *databases);
 
 void
 launcher_init(void)
@@ -76,7 +77,7 @@ launcher_examine(Oid database)
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
 	if (OidIsValid(database))
 	{
-		DatabaseSlot *slot = registry_find(database);
+		DatabaseSlot *slot = registry_claim(database);
 
 		if (slot != NULL)
 		{
@@ -95,9 +96,7 @@ launcher_main(Datum arg)
 {
 	MemoryContext context;
 
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, die);
-	BackgroundWorkerUnblockSignals();
+	worker_prepare();
 
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
 	registry->launcher_pid = MyProcPid;
@@ -176,11 +175,14 @@ launcher_databases(void)
 static void
 launcher_turn(List *databases)
 {
-	static bool complained = false;
+	static bool complained_workers = false;
+	static bool complained_slots = false;
+	static TimestampTz replaced_at = 0;
 	TimestampTz now = GetCurrentTimestamp();
 	List	   *start = NIL;
 	ListCell   *cell;
 	bool		full = false;
+	Oid			unknown;
 
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
 	registry->launcher_last_run_at = now;
@@ -193,21 +195,27 @@ launcher_turn(List *databases)
 		if (OidIsValid(slot->database) && slot->pid == 0 && !list_member_oid(databases, slot->database))
 			memset(slot, 0, sizeof(*slot));
 	}
+
+	/*
+	 * Databases without the extension must not keep those with it from having
+	 * a slot, however many there are: now and then one that has none is looked
+	 * at in place of one that is known not to have the extension.
+	 */
+	while (OidIsValid(unknown = launcher_next_unknown(databases)) && registry_find(InvalidOid) != NULL)
+		(void) registry_claim(unknown);
+	if (OidIsValid(unknown) && TimestampDifferenceExceeds(replaced_at, now, LAUNCHER_NAP_MS))
+	{
+		/* Not at every turn: the end of a scheduler makes one. */
+		full = registry_claim(unknown) == NULL;
+		replaced_at = now;
+	}
+
 	foreach(cell, databases)
 	{
 		DatabaseSlot *slot = registry_find(lfirst_oid(cell));
 
 		if (slot == NULL)
-		{
-			slot = registry_find(InvalidOid);
-			if (slot == NULL)
-			{
-				full = true;
-				break;
-			}
-			memset(slot, 0, sizeof(*slot));
-			slot->database = lfirst_oid(cell);
-		}
+			continue;
 
 		if (slot->blocker != 0 && !registry_alive(slot->blocker, InvalidOid))
 			slot->blocker = 0;
@@ -237,11 +245,11 @@ launcher_turn(List *databases)
 	{
 		if (!scheduler_start(lfirst_oid(cell)))
 		{
-			if (!complained)
+			if (!complained_workers)
 				ereport(LOG,
 						(errmsg("could not start a sentient_edge scheduler: no free background worker"),
 						 errhint("Increase max_worker_processes.")));
-			complained = true;
+			complained_workers = true;
 			LWLockAcquire(registry->lock, LW_EXCLUSIVE);
 			{
 				DatabaseSlot *slot = registry_find(lfirst_oid(cell));
@@ -255,11 +263,35 @@ launcher_turn(List *databases)
 			LWLockRelease(registry->lock);
 		}
 	}
-	if (full && !complained)
+	if (full && !complained_slots)
 	{
 		ereport(LOG,
 				(errmsg("more databases than sentient_edge.worker_max_databases"),
 				 errhint("Increase sentient_edge.worker_max_databases and restart the server.")));
-		complained = true;
+		complained_slots = true;
 	}
+}
+
+/* The database after the last one asked for, in order of oid, that has no slot; the caller holds the lock. */
+static Oid
+launcher_next_unknown(List *databases)
+{
+	static Oid	last = InvalidOid;
+	Oid			next = InvalidOid;
+	Oid			first = InvalidOid;
+	ListCell   *cell;
+
+	foreach(cell, databases)
+	{
+		Oid			database = lfirst_oid(cell);
+
+		if (registry_find(database) != NULL)
+			continue;
+		if (!OidIsValid(first) || database < first)
+			first = database;
+		if (database > last && (!OidIsValid(next) || database < next))
+			next = database;
+	}
+	last = OidIsValid(next) ? next : first;
+	return last;
 }

@@ -110,6 +110,33 @@ registry_find(Oid database)
 	return NULL;
 }
 
+DatabaseSlot *
+registry_claim(Oid database)
+{
+	DatabaseSlot *slot = registry_find(database);
+
+	if (slot != NULL)
+		return slot;
+	slot = registry_find(InvalidOid);
+	if (slot == NULL)
+	{
+		for (int i = 0; i < registry->nslots; i++)
+		{
+			DatabaseSlot *other = &registry->slots[i];
+
+			if (other->state == SCHEDULER_ABSENT && other->pid == 0 && other->blocker == 0 && !other->examine &&
+				(slot == NULL || other->started_at < slot->started_at))
+				slot = other;
+		}
+	}
+	if (slot != NULL)
+	{
+		memset(slot, 0, sizeof(*slot));
+		slot->database = database;
+	}
+	return slot;
+}
+
 void
 registry_wake(int pid)
 {

@@ -65,6 +65,13 @@ extern void registry_init(void);
 /* The slot of a database, or NULL; the caller holds the lock. */
 extern DatabaseSlot *registry_find(Oid database);
 
+/*
+ * The slot of a database, made if need be: a free one, else that of the database
+ * known for longest not to have the extension.  NULL when every slot is in use;
+ * the caller holds the lock exclusively.
+ */
+extern DatabaseSlot *registry_claim(Oid database);
+
 /* Set the latch of a process that may be gone; the caller need not hold the lock. */
 extern void registry_wake(int pid);
 

@@ -117,12 +117,9 @@ scheduler_main(Datum arg)
 	bool		requested[SCHEDULER_MAX_JOBS] = {false};	/* and not yet done */
 	MemoryContext job_context;
 
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, die);
-	BackgroundWorkerUnblockSignals();
+	worker_prepare();
 	scheduler_attach(database);
-	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
-	pgstat_report_appname("sentient_edge scheduler");
+	worker_connect(database, "sentient_edge scheduler");
 
 	job_context = AllocSetContextCreate(TopMemoryContext, "sentient_edge job", ALLOCSET_DEFAULT_SIZES);
 	for (int job = 0; job < scheduler_njobs; job++)

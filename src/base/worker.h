@@ -22,6 +22,12 @@ typedef struct SchedulerJob
 
 #define SCHEDULER_MAX_JOBS		8
 
+/* First in a worker's main function: signals. */
+extern void worker_prepare(void);
+
+/* Then: connect to the database as superuser, under parameters of the worker's own. */
+extern void worker_connect(Oid database, const char *name);
+
 /* Add a job; called from the modules' init functions only.  Returns its number. */
 extern int	scheduler_add_job(const SchedulerJob *job);
 

@@ -26,6 +26,7 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
+#include "storage/lock.h"
 #include "tcop/tcopprot.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
@@ -45,10 +46,27 @@
 #define TIMES_A_WORKER			14
 /* A backend whose wait was in vain does not wait again for this table so soon. */
 #define VAIN_PAUSE_MS			5000
+/* How often a session looks whether it is its turn. */
+#define TURN_PAUSE_MS			10
 /* A backend starts one-off drain workers no faster than this, */
 #define DRAIN_PAUSE_MS			1000
 /* and each looks again after this, for rows of requests that were not passed on. */
 #define DRAIN_AGAIN_MS			2000
+
+/*
+ * Turns: locks of the advisory kind whose last field no SQL function uses, so
+ * that nobody can take one to stop the work.  However many sessions want a
+ * partition or leave rows in a default one, they occupy few of
+ * max_worker_processes: one worker a table that sessions wait for, and two for
+ * drains, of which one waits for the other to end.
+ */
+typedef enum Turn
+{
+	TURN_ENSURE = 0x5E01,		/* of one table: the session that waits for a worker */
+	TURN_MAKE,					/* of one table: that worker */
+	TURN_DRAIN_NEXT,			/* the drain that will run next */
+	TURN_DRAIN,					/* the drain that runs */
+} Turn;
 
 /* What a one-off worker is asked to do, in bgw_extra. */
 typedef struct PartitionOrder
@@ -69,6 +87,10 @@ static List *drain_requests = NIL;	/* in TopTransactionContext */
 
 pg_noreturn PGDLLEXPORT void partition_worker_main(Datum arg);
 
+static bool take_turn(Turn turn, Oid object, bool of_session, bool wait);
+static void drop_turn(Turn turn, Oid object, bool of_session);
+static bool wait_for_turn(Oid parent, TimestampTz deadline);
+static bool take_drain_turn(void);
 static bool start_worker(const PartitionOrder *order, BackgroundWorkerHandle **handle);
 static void start_drain(void);
 static int	still_missing(Oid parent, const TimestampTz *times, int ntimes, TimestampTz *missing, bool *possible);
@@ -104,6 +126,21 @@ partition_ensure(Oid parent, const TimestampTz *times, int ntimes)
 
 	missing = palloc(sizeof(TimestampTz) * ntimes);
 	nmissing = still_missing(parent, times, ntimes, missing, &possible);
+	if (nmissing == 0 || !possible)
+	{
+		pfree(missing);
+		return;
+	}
+	if (!wait_for_turn(parent, deadline))
+	{
+		vain_parent = parent;
+		vain_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), VAIN_PAUSE_MS);
+		pfree(missing);
+		return;
+	}
+
+	/* The session whose turn it was before may have wanted the same. */
+	nmissing = still_missing(parent, missing, nmissing, missing, &possible);
 	while (nmissing > 0 && possible)
 	{
 		PartitionOrder order = {.database = MyDatabaseId,.parent = parent};
@@ -136,7 +173,78 @@ partition_ensure(Oid parent, const TimestampTz *times, int ntimes)
 			break;
 		}
 	}
+	drop_turn(TURN_ENSURE, parent, false);
 	pfree(missing);
+}
+
+static void
+turn_tag(LOCKTAG *tag, Turn turn, Oid object)
+{
+	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, 0, object, turn);
+}
+
+static bool
+take_turn(Turn turn, Oid object, bool of_session, bool wait)
+{
+	LOCKTAG		tag;
+
+	turn_tag(&tag, turn, object);
+	return LockAcquire(&tag, ExclusiveLock, of_session, !wait) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+static void
+drop_turn(Turn turn, Oid object, bool of_session)
+{
+	LOCKTAG		tag;
+
+	turn_tag(&tag, turn, object);
+	(void) LockRelease(&tag, ExclusiveLock, of_session);
+}
+
+/*
+ * Wait until no other session waits for a partition of the table, and no worker
+ * that another session has given up is still at it; false after the deadline.
+ */
+static bool
+wait_for_turn(Oid parent, TimestampTz deadline)
+{
+	while (GetCurrentTimestamp() < deadline)
+	{
+		if (take_turn(TURN_ENSURE, parent, false, false))
+		{
+			if (take_turn(TURN_MAKE, parent, false, false))
+			{
+				drop_turn(TURN_MAKE, parent, false);
+				return true;
+			}
+			drop_turn(TURN_ENSURE, parent, false);
+		}
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 TURN_PAUSE_MS, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	return false;
+}
+
+/*
+ * For a drain worker, until it ends.  False when another is yet to begin: that
+ * one will see whatever this one was started for.
+ */
+static bool
+take_drain_turn(void)
+{
+	bool		taken;
+
+	StartTransactionCommand();
+	taken = take_turn(TURN_DRAIN_NEXT, InvalidOid, true, false);
+	if (taken)
+	{
+		(void) take_turn(TURN_DRAIN, InvalidOid, true, true);
+		drop_turn(TURN_DRAIN_NEXT, InvalidOid, true);
+	}
+	CommitTransactionCommand();
+	return taken;
 }
 
 /*
@@ -298,12 +406,9 @@ partition_worker_main(Datum arg)
 	PartitionOrder order;
 	MemoryContext context;
 
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, die);
-	BackgroundWorkerUnblockSignals();
+	worker_prepare();
 	memcpy(&order, MyBgworkerEntry->bgw_extra, sizeof(order));
-	BackgroundWorkerInitializeConnectionByOid(order.database, InvalidOid, 0);
-	pgstat_report_appname("sentient_edge partition worker");
+	worker_connect(order.database, "sentient_edge partition worker");
 	pgstat_report_activity(STATE_RUNNING, OidIsValid(order.parent) ? "making partitions" : "partition maintenance");
 
 	context = AllocSetContextCreate(TopMemoryContext, "sentient_edge partitions", ALLOCSET_DEFAULT_SIZES);
@@ -316,6 +421,9 @@ partition_worker_main(Datum arg)
 		Maintenance maintenance = {.may_register = true,.tries = 10};
 		const ManagedTable *table = find_table(order.parent);
 
+		StartTransactionCommand();
+		(void) take_turn(TURN_MAKE, order.parent, true, true);
+		CommitTransactionCommand();
 		if (table != NULL)
 			maintenance_ensure(&maintenance, table, order.times, order.ntimes);
 		/* A new table wants partitions ahead of now too, but nobody waits for them. */
@@ -328,6 +436,8 @@ partition_worker_main(Datum arg)
 		proc_exit(0);
 	}
 
+	if (!take_drain_turn())
+		proc_exit(0);
 	for (int round = 0; round < 2; round++)
 	{
 		Maintenance maintenance = {.may_register = true,.stop_writers = true,.tries = 20};
