@@ -61,13 +61,15 @@ CREATE TABLE sentient_edge.managed_tables (
 	table_name text PRIMARY KEY,
 	indexes integer NOT NULL,
 	triggers integer NOT NULL,
-	restored_at timestamptz
+	restored_at timestamptz,
+	registered boolean NOT NULL DEFAULT false
 );
 COMMENT ON TABLE sentient_edge.managed_tables IS 'Partitioned tables that live and die with the extension without being its members, so that dumps hold them';
 COMMENT ON COLUMN sentient_edge.managed_tables.table_name IS 'Schema and name of the table';
 COMMENT ON COLUMN sentient_edge.managed_tables.indexes IS 'How many indexes CREATE EXTENSION gave it';
 COMMENT ON COLUMN sentient_edge.managed_tables.triggers IS 'How many triggers CREATE EXTENSION gave it';
 COMMENT ON COLUMN sentient_edge.managed_tables.restored_at IS 'When a dump began to restore it; null once all its indexes and triggers are back';
+COMMENT ON COLUMN sentient_edge.managed_tables.registered IS 'Maintained without pg_partman, because others than superusers can create or rename objects in its schema';
 
 CREATE FUNCTION sentient_edge.adopt_partitioned_table(adopted regclass) RETURNS void
 	LANGUAGE c STRICT VOLATILE AS 'MODULE_PATHNAME', 'adopt_partitioned_table';

@@ -21,8 +21,8 @@
  * All are asked for under lock_timeout, and the whole is undone and tried again
  * if need be.  One transaction, so a crash leaves either nothing or all of it.
  *
- * pg_partman makes the partition when it is an aligned one and nothing has to be
- * moved into it.  Otherwise it is made here: pg_partman cannot make one of a
+ * pg_partman makes the partition when it is an aligned one, nothing has to be
+ * moved into it, and it may be called (partman.c).  Otherwise it is made here: pg_partman cannot make one of a
  * different length, nor one whose name is taken by a detached partition, and
  * its partition_data_time moves rows through a temporary table while writers
  * may still add to the default partition, which makes its ATTACH fail.
@@ -83,9 +83,7 @@ partition_create(const ManagedTable *table, Oid parent, TimestampTz time, bool s
 	made.name = partition_name(&plan, made.lower, &first_choice);
 	move = default_holds(&plan, made.lower, made.upper);
 
-	if (!made.clipped && !move && first_choice)
-		partman_create_partition(table, made.lower);
-	else
+	if (made.clipped || move || !first_choice || !partman_create_partition(table, made.lower))
 		made.moved = partition_build(&plan, &made, move);
 
 	CommandCounterIncrement();

@@ -16,10 +16,21 @@
  * one makes partitions in one transaction, and counts those ahead differently
  * from version to version.  automatic_maintenance is off: these tables have a scheduler of their own, and
  * a pg_partman_bgw beside it would only get in its way.
+ *
+ * All of this runs as superuser, and pg_partman's functions put their own schema
+ * in front of search_path: whoever may create something in that schema, or
+ * rename it, could have his code run as superuser.  So pg_partman is left alone
+ * unless only superusers can, which is not so for schema public of a database
+ * whose owner is none.  Nor are its functions called in a session of anybody but
+ * a superuser: PL/pgSQL may have compiled them there before, with types of that
+ * user's temporary schema.  What pg_partman is not asked for create.c and
+ * steps.c do themselves, but for what the template table adds.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -32,21 +43,46 @@ typedef struct Partman
 {
 	char	   *schema;			/* quoted */
 	int			major;
+	bool		trusted;		/* only superusers can meddle with what is in the schema */
 } Partman;
 
 static Partman partman_installed(void);
 static bool partman_is_installed(Partman *partman);
+static bool partman_is_callable(const Partman *partman);
 static char *template_name(const ManagedTable *table);
 
 /* Find pg_partman in this database; false when it is not there. */
 static bool
 partman_is_installed(Partman *partman)
 {
-	if (sql_query("SELECT n.nspname, e.extversion FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace"
+	bool		isnull;
+
+	if (sql_query("SELECT n.nspname, e.extversion,"
+				  " NOT EXISTS (SELECT FROM (SELECT n.nspowner"
+				  "   UNION ALL SELECT a.grantee FROM aclexplode(n.nspacl) a WHERE a.privilege_type = 'CREATE'"
+				  "   UNION ALL SELECT p.proowner FROM pg_proc p WHERE p.pronamespace = n.oid"
+				  "   UNION ALL SELECT o.oprowner FROM pg_operator o WHERE o.oprnamespace = n.oid) s (role)"
+				  "  WHERE NOT EXISTS (SELECT FROM pg_authid r WHERE r.rolsuper AND r.oid ="
+				  "   CASE s.role WHEN 'pg_database_owner'::regrole THEN d.datdba ELSE s.role END))"
+				  " FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace"
+				  " JOIN pg_database d ON d.datname = current_database()"
 				  " WHERE e.extname = 'pg_partman'", 0, NULL, NULL) != 1)
 		return false;
 	partman->schema = pstrdup(quote_identifier(sql_string(0, 0)));
 	partman->major = atoi(sql_string(0, 1));
+	partman->trusted = DatumGetBool(sql_value(0, 2, &isnull));
+	return true;
+}
+
+/* May pg_partman's functions be called?  If so, see to it that they find pg_catalog's objects first. */
+static bool
+partman_is_callable(const Partman *partman)
+{
+	if (!partman->trusted || (MyBgworkerEntry == NULL && !superuser_arg(GetSessionUserId())))
+		return false;
+
+	/* They put their schema before what is in search_path, but not before what is implied. */
+	sql_set_local("search_path", "pg_temp");
 	return true;
 }
 
@@ -70,9 +106,13 @@ partman_registered(const ManagedTable *table)
 	Oid			types[1] = {TEXTOID};
 	Datum		values[1] = {CStringGetTextDatum(managed_name(table))};
 
-	return partman_is_installed(&partman) &&
-		sql_query(psprintf("SELECT FROM %s.part_config WHERE parent_table = $1", partman.schema),
-				  1, types, values) > 0;
+	if (!partman_is_installed(&partman))
+		return false;
+	if (!partman.trusted)
+		return sql_query("SELECT FROM sentient_edge.managed_tables WHERE table_name = $1 AND registered",
+						 1, types, values) > 0;
+	return sql_query(psprintf("SELECT FROM %s.part_config WHERE parent_table = $1", partman.schema),
+					 1, types, values) > 0;
 }
 
 bool
@@ -85,6 +125,15 @@ partman_configure(const ManagedTable *table)
 	char	   *retention = settings->has_retention ?
 		DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(&settings->retention))) : NULL;
 	char	   *template = template_name(table);
+
+	if (!partman.trusted)
+	{
+		Oid			types[1] = {TEXTOID};
+		Datum		values[1] = {CStringGetTextDatum(managed_name(table))};
+
+		return sql_query("UPDATE sentient_edge.managed_tables SET registered = true"
+						 " WHERE table_name = $1 AND NOT registered", 1, types, values) > 0;
+	}
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql,
@@ -127,21 +176,24 @@ partman_forget(const ManagedTable *table)
 	Oid			types[1] = {TEXTOID};
 	Datum		values[1] = {CStringGetTextDatum(managed_name(table))};
 
-	if (partman_is_installed(&partman))
+	if (partman_is_installed(&partman) && partman.trusted)
 		(void) sql_query(psprintf("DELETE FROM %s.part_config WHERE parent_table = $1", partman.schema),
 						 1, types, values);
 }
 
-void
+bool
 partman_create_partition(const ManagedTable *table, TimestampTz lower)
 {
 	Partman		partman = partman_installed();
 	Oid			types[2] = {TEXTOID, TIMESTAMPTZOID};
 	Datum		values[2] = {CStringGetTextDatum(managed_name(table)), TimestampTzGetDatum(lower)};
 
+	if (!partman_is_callable(&partman))
+		return false;
 	/* 4.7 would analyze the whole parent. */
 	(void) sql_query(psprintf("SELECT %s.create_partition_time($1, ARRAY[$2]%s)", partman.schema,
 							  partman.major >= 5 ? "" : ", false"), 2, types, values);
+	return true;
 }
 
 void
@@ -152,9 +204,17 @@ partman_inherit_template(const ManagedTable *table, const char *partition)
 	Datum		values[3] = {CStringGetTextDatum(managed_name(table)), CStringGetTextDatum(table->schema),
 	CStringGetTextDatum(partition)};
 
-	if (template_name(table) != NULL)
+	if (template_name(table) != NULL && partman_is_callable(&partman))
 		(void) sql_query(psprintf("SELECT %s.inherit_template_properties($1, $2, $3)", partman.schema),
 						 3, types, values);
+}
+
+bool
+partman_can_retire(void)
+{
+	Partman		partman = partman_installed();
+
+	return partman_is_callable(&partman);
 }
 
 void
@@ -164,6 +224,8 @@ partman_retire(const ManagedTable *table)
 	Oid			types[1] = {TEXTOID};
 	Datum		values[1] = {CStringGetTextDatum(managed_name(table))};
 
+	if (!partman_is_callable(&partman))
+		elog(ERROR, "pg_partman cannot be asked to retire partitions");
 	(void) sql_query(psprintf("SELECT %s.drop_partition_time($1)", partman.schema), 1, types, values);
 }
 

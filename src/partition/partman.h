@@ -19,11 +19,17 @@ extern bool partman_configure(const ManagedTable *table);
 /* Delete its row. */
 extern void partman_forget(const ManagedTable *table);
 
-/* Have the partition that begins at this time made, one configured interval long. */
-extern void partman_create_partition(const ManagedTable *table, TimestampTz lower);
+/*
+ * Have the partition that begins at this time made, one configured interval
+ * long; false when pg_partman must not be called here.
+ */
+extern bool partman_create_partition(const ManagedTable *table, TimestampTz lower);
 
 /* Give a partition what the template table has and a parent cannot hold. */
 extern void partman_inherit_template(const ManagedTable *table, const char *partition);
+
+/* May pg_partman be called here to retire partitions? */
+extern bool partman_can_retire(void);
 
 /* Have the partitions that are past their retention detached or dropped. */
 extern void partman_retire(const ManagedTable *table);

@@ -11,6 +11,7 @@
 
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/partition.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -156,7 +157,7 @@ step_survey(Step *step, Oid parent)
 		cutoff = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
 														 TimestampTzGetDatum(GetCurrentTimestamp()),
 														 IntervalPGetDatum(&settings->retention)));
-	step->uniform = nranges > 0;
+	step->uniform = nranges > 0 && partman_can_retire();
 	step->relids = NIL;
 	for (int i = 0; i < nranges; i++)
 	{
@@ -190,10 +191,13 @@ say_retired(Step *step, const char *name)
 void
 step_retire(Step *step, Oid parent)
 {
-	char	   *name = get_rel_name(step->relid);
+	char	   *name;
 	char	   *partition;
 
-	if (name == NULL)
+	/* Both statements take it; taken first, nobody detaches a partition to keep it meanwhile. */
+	LockRelationOid(parent, AccessExclusiveLock);
+	name = get_rel_name(step->relid);
+	if (name == NULL || !get_rel_relispartition(step->relid) || get_partition_parent(step->relid, true) != parent)
 		return;
 	partition = quote_qualified_identifier(get_namespace_name(get_rel_namespace(step->relid)), name);
 	if (managed_settings(step->table)->retention_drop)

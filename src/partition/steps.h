@@ -26,7 +26,7 @@ typedef struct Step
 	TimestampTz time;			/* in: the time in question; out: the time found */
 	Oid			relid;			/* in, retire: the partition */
 	bool		done;			/* out: there is nothing (more) to do */
-	bool		uniform;		/* out, survey: all partitions are of the configured interval */
+	bool		uniform;		/* out, survey: all partitions are of the configured interval, and pg_partman may be asked */
 	List	   *relids;			/* out, survey: partitions past their retention */
 	PartitionMade made;			/* out, create */
 	List	   *says;			/* out: StepReports */
