@@ -25,6 +25,7 @@
 #include "access/tupconvert.h"
 #include "access/xact.h"
 #include "catalog/partition.h"
+#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "executor/executor.h"
@@ -163,6 +164,11 @@ note_partition(Relation partition)
 	noted->last_partition = relid;
 	noted->drone_id_attno = get_attnum(relid, "drone_id");
 	noted->recorded_at_attno = get_attnum(relid, "recorded_at");
+	if (get_atttype(relid, noted->drone_id_attno) != UUIDOID ||
+		get_atttype(relid, noted->recorded_at_attno) != TIMESTAMPTZOID)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("after_insert_sample is a trigger of telemetry.drone_telemetry only")));
 	if (partition->rd_rel->relispartition &&
 		get_default_partition_oid(get_partition_parent(relid, true)) == relid)
 		noted->used_default = true;
