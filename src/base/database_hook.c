@@ -65,7 +65,7 @@ hook_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 			 QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
 {
 	Node	   *statement = planned->utilityStmt;
-	Oid			database = InvalidOid;
+	volatile Oid database = InvalidOid;
 
 	/* The statement may be gone once it has run: whatever is asked of it is asked now. */
 	if (registry != NULL)
