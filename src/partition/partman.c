@@ -14,8 +14,9 @@
  * parsing their names with the string that is configured now.
  * Of run_maintenance only the half that retires partitions is called: the other
  * one makes partitions in one transaction, and counts those ahead differently
- * from version to version.  automatic_maintenance is off: these tables have a scheduler of their own, and
- * a pg_partman_bgw beside it would only get in its way.
+ * from version to version.  automatic_maintenance is off: these tables have a
+ * scheduler of their own, and a pg_partman_bgw beside it would only get in its
+ * way.
  *
  * All of this runs as superuser, and pg_partman's functions put their own schema
  * in front of search_path: whoever may create something in that schema, or
