@@ -367,19 +367,33 @@ Returns how many drones'' rows were written. Needed only after partitions were c
 CREATE FUNCTION telemetry.after_change_samples() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    outside timestamptz;
 BEGIN
     IF TG_OP = 'TRUNCATE' THEN
         PERFORM telemetry.rebuild_latest();
+        RETURN NULL;
     ELSIF TG_OP = 'DELETE' THEN
         PERFORM telemetry.rebuild_latest(ARRAY(SELECT DISTINCT o.drone_id FROM old_samples o));
-    ELSE
-        PERFORM telemetry.rebuild_latest(ARRAY(SELECT o.drone_id FROM old_samples o
-                                               UNION SELECT n.drone_id FROM new_samples n));
+        RETURN NULL;
     END IF;
+
+    -- Times that were there before may be older than a window that was narrowed since.
+    SELECT n.recorded_at INTO outside
+      FROM (SELECT recorded_at FROM new_samples EXCEPT SELECT recorded_at FROM old_samples) n
+     WHERE n.recorded_at < (SELECT s.value::timestamptz FROM sentient_edge.settings s WHERE s.name = 'telemetry.accept_from')
+        OR n.recorded_at > clock_timestamp() + (SELECT s.value::interval FROM sentient_edge.settings s WHERE s.name = 'telemetry.accept_ahead')
+     LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'recorded_at % is outside the accepted window', outside USING ERRCODE = '22008',
+            HINT = 'The window is set by telemetry.accept_from and telemetry.accept_ahead in sentient_edge.settings.';
+    END IF;
+    PERFORM telemetry.rebuild_latest(ARRAY(SELECT o.drone_id FROM old_samples o
+                                           UNION SELECT n.drone_id FROM new_samples n));
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION telemetry.after_change_samples() IS
-  'Statement trigger of telemetry.drone_telemetry: rebuilds telemetry.drone_latest from the samples that are left after UPDATE, DELETE or TRUNCATE; not to be called';
+  'Statement trigger of telemetry.drone_telemetry: has an UPDATE obey the accepted window (22008), and rebuilds telemetry.drone_latest from the samples that are left after UPDATE, DELETE or TRUNCATE; not to be called';
 
 CREATE TRIGGER sample_inserted AFTER INSERT ON telemetry.drone_telemetry
     FOR EACH ROW EXECUTE FUNCTION telemetry.after_insert_sample();

@@ -15,8 +15,9 @@
  *   INSERT of the same new month at the same moment can fail.
  * - On the default partition SHARE ROW EXCLUSIVE, so that no row of the range
  *   comes to it while it is looked at and emptied, though readers go on.
- * - ACCESS EXCLUSIVE on the default partition for the moment of ATTACH.  This is
- *   what jams behind a long reader.
+ * - ACCESS EXCLUSIVE on the default partition for the moment of ATTACH and, when
+ *   rows have been moved, before that on the parent: queries that come then look
+ *   at the partitions afterwards.  This is what jams behind a long reader.
  *
  * All are asked for under lock_timeout, and the whole is undone and tried again
  * if need be.  One transaction, so a crash leaves either nothing or all of it.
@@ -199,7 +200,15 @@ partition_build(const PartitionPlan *plan, const PartitionMade *made, bool move)
 		(void) sql_query(psprintf("ALTER TABLE %s OWNER TO %s", partition,
 								  quote_identifier(GetUserNameFromId(plan->owner, false))), 0, NULL, NULL);
 	if (move)
+	{
 		moved = partition_fill(plan, made);
+
+		/*
+		 * A query that waited on the default partition only would go on with
+		 * the list of partitions it took before, and miss what has moved.
+		 */
+		LockRelationOid(plan->parent, AccessExclusiveLock);
+	}
 	(void) sql_query(psprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)", whole, partition,
 							  quote_literal_cstr(interval_bound(made->lower)),
 							  quote_literal_cstr(interval_bound(made->upper))), 0, NULL, NULL);

@@ -260,3 +260,15 @@ SELECT count(*) FROM latest;
 DROP VIEW stored, latest;
 DROP FUNCTION drone, at;
 DELETE FROM core.drones WHERE drone_id::text LIKE '13000000%';
+
+-- An UPDATE obeys the accepted window too, but leaves alone what was there before it was narrowed.
+BEGIN;
+UPDATE sentient_edge.settings SET value = '2026-02-10 00:00:00+00' WHERE name = 'telemetry.accept_from';
+INSERT INTO core.drones (drone_id, call_sign, drone_type) VALUES ('0000000f-0000-4000-8000-00000000000f', 'window', 'quadcopter');
+INSERT INTO telemetry.drone_telemetry (drone_id, recorded_at) VALUES ('0000000f-0000-4000-8000-00000000000f', '2026-02-12 00:00:00+00');
+UPDATE sentient_edge.settings SET value = '2026-02-13 00:00:00+00' WHERE name = 'telemetry.accept_from';
+UPDATE telemetry.drone_telemetry SET latitude = 1 WHERE drone_id = '0000000f-0000-4000-8000-00000000000f';
+\set VERBOSITY terse
+UPDATE telemetry.drone_telemetry SET recorded_at = '2026-02-11 00:00:00+00' WHERE drone_id = '0000000f-0000-4000-8000-00000000000f';
+ROLLBACK;
+\set VERBOSITY default
