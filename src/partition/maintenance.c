@@ -214,20 +214,26 @@ try_step(Step *step, StepFunction function)
 
 	PG_TRY();
 	{
-		SqlScope	scope = sql_begin(partition_lock_timeout);
-		Relation	parent = managed_open(step->table, AccessShareLock);
-
-		if (parent == NULL)
+		/* The extension may have been dropped since the last step. */
+		if (!OidIsValid(sql_extension()))
 			step->done = true;
 		else
 		{
-			Oid			relid = RelationGetRelid(parent);
+			SqlScope	scope = sql_begin(partition_lock_timeout);
+			Relation	parent = managed_open(step->table, AccessShareLock);
 
-			/* Locked, but not open: ALTER TABLE wants nobody to have it open. */
-			table_close(parent, NoLock);
-			function(step, relid);
+			if (parent == NULL)
+				step->done = true;
+			else
+			{
+				Oid			relid = RelationGetRelid(parent);
+
+				/* Locked, but not open: ALTER TABLE wants nobody to have it open. */
+				table_close(parent, NoLock);
+				function(step, relid);
+			}
+			sql_end(&scope);
 		}
-		sql_end(&scope);
 
 		if (foreground)
 			ReleaseCurrentSubTransaction();
