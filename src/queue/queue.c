@@ -1,0 +1,658 @@
+/*
+ * queue.c
+ *		Slots, lanes and answers of the telemetry queue, in shared memory.
+ *
+ * A fixed number of slots serves all databases; each database that uses the
+ * queue has a lane, a first-in-first-out list of slots.  One LWLock protects the
+ * free list, the lanes and every slot's state; it is held for a few assignments
+ * only.  What a slot contains is touched without the lock by its holder alone:
+ *
+ *		FREE -> RESERVED (session) -> QUEUED -> TAKEN (writer) -> ANSWERED (session) -> FREE
+ *
+ * A session that gives up turns RESERVED or ANSWERED into FREE and QUEUED or
+ * TAKEN into an orphan, which the writer frees when it comes to it.  A session
+ * that ends does the same on exit.  A writer that ends answers what it has taken
+ * with "unknown".  Lock order: nothing else is taken under the lock.
+ *
+ * Nothing of it is durable and nothing needs to be: a sample is acknowledged
+ * only after it is in its table.  A crash restart begins with an empty queue and
+ * without the sessions that waited.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "port/atomics.h"
+#include "port/pg_bitutils.h"
+#include "postmaster/bgworker.h"
+#include "storage/condition_variable.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "storage/shmem.h"
+#include "utils/dsa.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/registry.h"
+#include "compat.h"
+#include "errors.h"
+#include "queue/queue.h"
+#include "queue/queue_parameters.h"
+
+#define QUEUE_NONE			(-1)
+#define WAIT_BUCKETS		32
+
+typedef enum SlotState
+{
+	SLOT_FREE,
+	SLOT_RESERVED,
+	SLOT_QUEUED,
+	SLOT_TAKEN,
+	SLOT_ANSWERED,
+} SlotState;
+
+struct QueueRequest
+{
+	SlotState	state;			/* lock */
+	bool		orphan;			/* lock: the session has given up */
+	int			next;			/* lock: in the free list or a lane */
+	int			lane;			/* holder */
+	PGPROC	   *session;		/* holder: whose latch is set by the answer */
+	TimestampTz pushed_at;		/* holder */
+	QueuePayload kind;			/* holder */
+	dsa_pointer pooled;			/* holder: payload in the pool, or InvalidDsaPointer */
+	QueueAnswer answer;			/* holder */
+	char		payload[QUEUE_INLINE_BYTES] pg_attribute_aligned(MAXIMUM_ALIGNOF);	/* holder */
+};
+
+typedef struct QueueLane
+{
+	Oid			database;		/* lock; InvalidOid: the lane is free */
+	int			head;			/* lock */
+	int			tail;			/* lock */
+	int			depth;			/* lock */
+	int			writer_pid;		/* lock; 0: none */
+	PGPROC	   *writer;			/* lock */
+	bool		writer_idle;	/* lock: its latch is to be set by the next push */
+	TimestampTz starting_since; /* lock: the postmaster was asked for a writer; 0: not */
+	int64		writer_starts;	/* lock */
+	int64		batches;		/* lock */
+	int64		requests;		/* lock */
+	int64		samples;		/* lock */
+	int64		rejected;		/* lock */
+	int64		failed;			/* lock */
+	int64		abandoned;		/* lock */
+	int64		waits[WAIT_BUCKETS];	/* lock: answered requests by log2 of their wait in us */
+} QueueLane;
+
+typedef struct Queue
+{
+	LWLock	   *lock;
+	int			pool_tranche;
+	ConditionVariable slot_freed;
+	int			free;			/* lock: first free slot */
+	int			nlanes;
+	QueueLane	lanes[QUEUE_LANES];
+	QueueRequest slots[FLEXIBLE_ARRAY_MEMBER];
+} Queue;
+
+/* A writer that has not come up after this long is asked for again. */
+#define WRITER_START_MS		5000
+
+static Queue *queue = NULL;
+static void *pool_place = NULL;
+static dsa_area *pool = NULL;	/* this process's attachment */
+static QueueRequest *held = NULL;	/* what this session has reserved or pushed */
+static int	writer_lane = QUEUE_NONE;	/* the lane that this process writes for */
+
+static shmem_request_hook_type previous_shmem_request = NULL;
+static shmem_startup_hook_type previous_shmem_startup = NULL;
+
+static void session_exits(int code, Datum arg);
+static void writer_exits(int code, Datum arg);
+
+static Size
+queue_size(void)
+{
+	return add_size(offsetof(Queue, slots), mul_size(queue_slots, sizeof(QueueRequest)));
+}
+
+static void
+queue_request_shmem(void)
+{
+	if (previous_shmem_request)
+		previous_shmem_request();
+	RequestAddinShmemSpace(add_size(queue_size(), MAXALIGN((Size) queue_pool_kb * 1024)));
+	RequestNamedLWLockTranche("sentient_edge queue", 2);
+}
+
+static void
+queue_startup_shmem(void)
+{
+	Size		pool_bytes = MAXALIGN((Size) queue_pool_kb * 1024);
+	bool		found;
+
+	if (previous_shmem_startup)
+		previous_shmem_startup();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	queue = ShmemInitStruct("sentient_edge queue", queue_size(), &found);
+	if (!found)
+	{
+		LWLockPadded *locks = GetNamedLWLockTranche("sentient_edge queue");
+
+		memset(queue, 0, queue_size());
+		queue->lock = &locks[0].lock;
+		queue->pool_tranche = locks[1].lock.tranche;
+		ConditionVariableInit(&queue->slot_freed);
+		for (int i = 0; i < queue_slots; i++)
+			queue->slots[i].next = i + 1 < queue_slots ? i + 1 : QUEUE_NONE;
+		queue->free = 0;
+		for (int i = 0; i < QUEUE_LANES; i++)
+			queue->lanes[i].head = queue->lanes[i].tail = QUEUE_NONE;
+	}
+	pool_place = ShmemInitStruct("sentient_edge queue pool", pool_bytes, &found);
+	if (!found)
+	{
+		dsa_area   *area = dsa_create_in_place(pool_place, pool_bytes, queue->pool_tranche, NULL);
+
+		/* Never beyond what was set aside here. */
+		dsa_set_size_limit(area, pool_bytes);
+		dsa_pin(area);
+		dsa_detach(area);
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+void
+queue_init(void)
+{
+	queue_define_parameters();
+	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
+		return;
+	previous_shmem_request = shmem_request_hook;
+	shmem_request_hook = queue_request_shmem;
+	previous_shmem_startup = shmem_startup_hook;
+	shmem_startup_hook = queue_startup_shmem;
+}
+
+void
+queue_require(void)
+{
+	if (queue == NULL)
+		registry_require();
+	if (pool == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		pool = dsa_attach_in_place(pool_place, NULL);
+		dsa_pin_mapping(pool);
+		MemoryContextSwitchTo(old);
+	}
+}
+
+/* ---- slots ---- */
+
+/* The caller holds the lock. */
+static void
+free_slot(QueueRequest *request)
+{
+	se_assert(request->state != SLOT_FREE);
+	request->state = SLOT_FREE;
+	request->orphan = false;
+	request->next = queue->free;
+	queue->free = request - queue->slots;
+}
+
+/* The lane of a database, made if there is none; the caller holds the lock. */
+static int
+lane_of(Oid database)
+{
+	int			unused = QUEUE_NONE;
+
+	for (int i = 0; i < QUEUE_LANES; i++)
+	{
+		QueueLane  *lane = &queue->lanes[i];
+
+		if (lane->database == database)
+			return i;
+		/* A lane whose database is gone, or idle, may be taken over. */
+		if (unused == QUEUE_NONE && lane->depth == 0 && lane->writer_pid == 0 && lane->starting_since == 0)
+			unused = i;
+	}
+	if (unused != QUEUE_NONE)
+	{
+		QueueLane  *lane = &queue->lanes[unused];
+
+		memset(lane, 0, sizeof(QueueLane));
+		lane->database = database;
+		lane->head = lane->tail = QUEUE_NONE;
+	}
+	return unused;
+}
+
+static QueueRequest *
+try_reserve(void)
+{
+	QueueRequest *request = NULL;
+
+	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
+	if (queue->free != QUEUE_NONE)
+	{
+		request = &queue->slots[queue->free];
+		queue->free = request->next;
+		request->state = SLOT_RESERVED;
+		request->orphan = false;
+		held = request;
+	}
+	LWLockRelease(queue->lock);
+	return request;
+}
+
+QueueRequest *
+queue_reserve(QueuePayload kind, Size bytes)
+{
+	static bool registered = false;
+	TimestampTz deadline = 0;
+	QueueRequest *request;
+
+	queue_require();
+	se_assert(held == NULL);
+	if (!registered)
+	{
+		before_shmem_exit(session_exits, (Datum) 0);
+		registered = true;
+	}
+
+	request = try_reserve();
+	if (request == NULL)
+	{
+		ConditionVariablePrepareToSleep(&queue->slot_freed);
+		deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), queue_wait);
+		while ((request = try_reserve()) == NULL)
+		{
+			long		wait_ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+
+			if (wait_ms <= 0 ||
+				ConditionVariableTimedSleep(&queue->slot_freed, wait_ms, PG_WAIT_EXTENSION))
+				break;
+		}
+		if (request == NULL)
+			request = try_reserve();
+		ConditionVariableCancelSleep();
+	}
+	if (request == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("telemetry queue is full"),
+				 errdetail("All %d slots are in use.", queue_slots),
+				 errhint("Send again later, or increase sentient_edge.queue_slots and restart the server.")));
+
+	request->kind = kind;
+	request->session = MyProc;
+	request->pooled = InvalidDsaPointer;
+	if (bytes > QUEUE_INLINE_BYTES)
+	{
+		request->pooled = dsa_allocate_extended(pool, bytes, DSA_ALLOC_NO_OOM | DSA_ALLOC_HUGE);
+		if (!DsaPointerIsValid(request->pooled))
+		{
+			queue_abandon(request);
+			ereport(ERROR,
+					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					 errmsg("telemetry queue has no room for a request of %zu bytes", bytes),
+					 errdetail("Large requests share %d kB.", queue_pool_kb),
+					 errhint("Send fewer samples a call or use telemetry.ingest; or increase sentient_edge.queue_pool and restart the server.")));
+		}
+	}
+	return request;
+}
+
+void *
+queue_payload(QueueRequest *request)
+{
+	return DsaPointerIsValid(request->pooled) ? dsa_get_address(pool, request->pooled) : request->payload;
+}
+
+QueuePayload
+queue_kind(const QueueRequest *request)
+{
+	return request->kind;
+}
+
+/* Free a payload in the pool; not under the lock. */
+static void
+free_payload(QueueRequest *request)
+{
+	if (DsaPointerIsValid(request->pooled))
+	{
+		dsa_free(pool, request->pooled);
+		request->pooled = InvalidDsaPointer;
+	}
+}
+
+void
+queue_push(QueueRequest *request)
+{
+	QueueLane  *lane;
+	PGPROC	   *wake = NULL;
+	int			number;
+	bool		writer;
+
+	request->pushed_at = GetCurrentTimestamp();
+	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
+	number = lane_of(MyDatabaseId);
+	if (number != QUEUE_NONE)
+	{
+		lane = &queue->lanes[number];
+		request->lane = number;
+		request->next = QUEUE_NONE;
+		request->state = SLOT_QUEUED;
+		if (lane->tail == QUEUE_NONE)
+			lane->head = request - queue->slots;
+		else
+			queue->slots[lane->tail].next = request - queue->slots;
+		lane->tail = request - queue->slots;
+		lane->depth++;
+		if (lane->writer_idle)
+		{
+			wake = lane->writer;
+			lane->writer_idle = false;
+		}
+		writer = lane->writer_pid != 0;
+	}
+	LWLockRelease(queue->lock);
+
+	if (number == QUEUE_NONE)
+	{
+		queue_abandon(request);
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("telemetry queue is in use by %d other databases", QUEUE_LANES),
+				 errhint("Use telemetry.ingest in this database.")));
+	}
+	if (wake != NULL)
+		SetLatch(&wake->procLatch);
+	else if (!writer)
+		(void) queue_ensure_writer();
+}
+
+bool
+queue_collect(QueueRequest *request, QueueAnswer *answer)
+{
+	/* The answer is written before the state, under the lock; a glance costs nothing. */
+	if (*(volatile SlotState *) &request->state != SLOT_ANSWERED)
+		return false;
+
+	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
+	*answer = request->answer;
+	free_slot(request);
+	held = NULL;
+	LWLockRelease(queue->lock);
+	ConditionVariableSignal(&queue->slot_freed);
+	return true;
+}
+
+void
+queue_abandon(QueueRequest *request)
+{
+	bool		freed = false;
+
+	se_assert(request == held);
+	if (*(volatile SlotState *) &request->state == SLOT_RESERVED)
+		free_payload(request);
+	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
+	held = NULL;
+	if (request->state == SLOT_RESERVED || request->state == SLOT_ANSWERED)
+	{
+		free_slot(request);
+		freed = true;
+	}
+	else
+	{
+		request->orphan = true;
+		queue->lanes[request->lane].abandoned++;
+	}
+	LWLockRelease(queue->lock);
+	if (freed)
+		ConditionVariableSignal(&queue->slot_freed);
+}
+
+/* A session ends while its request is somewhere. */
+static void
+session_exits(int code, Datum arg)
+{
+	if (held != NULL)
+		queue_abandon(held);
+}
+
+/* ---- the writer ---- */
+
+int
+queue_ensure_writer(void)
+{
+	BackgroundWorker worker;
+	TimestampTz now = GetCurrentTimestamp();
+	bool		start = false;
+	int			pid = 0;
+	int			number;
+
+	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
+	number = lane_of(MyDatabaseId);
+	if (number != QUEUE_NONE)
+	{
+		QueueLane  *lane = &queue->lanes[number];
+
+		pid = lane->writer_pid;
+		if (pid == 0 &&
+			(lane->starting_since == 0 ||
+			 TimestampDifferenceExceeds(lane->starting_since, now, WRITER_START_MS)))
+		{
+			lane->starting_since = now;
+			start = true;
+		}
+	}
+	LWLockRelease(queue->lock);
+	if (!start)
+		return pid;
+
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(worker.bgw_library_name, "sentient_edge", sizeof(worker.bgw_library_name));
+	strlcpy(worker.bgw_function_name, "ingest_writer_main", sizeof(worker.bgw_function_name));
+	strlcpy(worker.bgw_name, "sentient_edge ingest writer", BGW_MAXLEN);
+	strlcpy(worker.bgw_type, "sentient_edge ingest writer", BGW_MAXLEN);
+	worker.bgw_main_arg = ObjectIdGetDatum(MyDatabaseId);
+	if (!RegisterDynamicBackgroundWorker(&worker, NULL))
+	{
+		LWLockAcquire(queue->lock, LW_EXCLUSIVE);
+		if (queue->lanes[number].database == MyDatabaseId)
+			queue->lanes[number].starting_since = 0;
+		LWLockRelease(queue->lock);
+		return -1;
+	}
+	return 0;
+}
+
+bool
+queue_attach_writer(void)
+{
+	int			number;
+	bool		attached = false;
+
+	queue_require();
+	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
+	number = lane_of(MyDatabaseId);
+	if (number != QUEUE_NONE)
+	{
+		QueueLane  *lane = &queue->lanes[number];
+
+		if (lane->writer_pid == 0)
+		{
+			lane->writer_pid = MyProcPid;
+			lane->writer = MyProc;
+			lane->writer_idle = false;
+			lane->starting_since = 0;
+			lane->writer_starts++;
+			writer_lane = number;
+			attached = true;
+		}
+	}
+	LWLockRelease(queue->lock);
+	if (attached)
+		before_shmem_exit(writer_exits, (Datum) 0);
+	return attached;
+}
+
+/* What the writer has taken is in doubt; what it has not stays for its successor. */
+static void
+writer_exits(int code, Datum arg)
+{
+	QueueAnswer unknown = {.sqlerrcode = ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN};
+
+	strlcpy(unknown.message, "the ingest writer ended before it could say whether the sample is stored",
+			sizeof(unknown.message));
+	for (int i = 0; i < queue_slots; i++)
+	{
+		QueueRequest *request = &queue->slots[i];
+
+		if (*(volatile SlotState *) &request->state == SLOT_TAKEN && request->lane == writer_lane)
+			queue_answer(request, &unknown);
+	}
+	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
+	queue->lanes[writer_lane].writer_pid = 0;
+	queue->lanes[writer_lane].writer = NULL;
+	queue->lanes[writer_lane].writer_idle = false;
+	LWLockRelease(queue->lock);
+	writer_lane = QUEUE_NONE;
+}
+
+int
+queue_take(QueueRequest **requests, int max)
+{
+	QueueLane  *lane = &queue->lanes[writer_lane];
+	int			n = 0;
+	int			freed = 0;
+
+	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
+	while (n < max && lane->head != QUEUE_NONE)
+	{
+		QueueRequest *request = &queue->slots[lane->head];
+
+		lane->head = request->next;
+		if (lane->head == QUEUE_NONE)
+			lane->tail = QUEUE_NONE;
+		lane->depth--;
+		if (request->orphan && !DsaPointerIsValid(request->pooled))
+		{
+			free_slot(request);
+			freed++;
+			continue;
+		}
+		/* An orphan with a payload in the pool goes the whole way: that frees it. */
+		request->state = SLOT_TAKEN;
+		requests[n++] = request;
+	}
+	lane->writer_idle = n == 0;
+	LWLockRelease(queue->lock);
+	if (freed > 0)
+		ConditionVariableBroadcast(&queue->slot_freed);
+	return n;
+}
+
+void
+queue_answer(QueueRequest *request, const QueueAnswer *answer)
+{
+	QueueLane  *lane = &queue->lanes[request->lane];
+	PGPROC	   *session = request->session;
+	int64		wait_us = Max(GetCurrentTimestamp() - request->pushed_at, 1);
+	bool		orphan;
+
+	free_payload(request);
+	request->answer = *answer;
+	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
+	se_assert(request->state == SLOT_TAKEN);
+	orphan = request->orphan;
+	if (orphan)
+		free_slot(request);
+	else
+		request->state = SLOT_ANSWERED;
+	lane->requests++;
+	lane->waits[Min(pg_leftmost_one_pos64(wait_us), WAIT_BUCKETS - 1)]++;
+	if (answer->sqlerrcode != 0)
+		lane->failed++;
+	LWLockRelease(queue->lock);
+	if (orphan)
+		ConditionVariableSignal(&queue->slot_freed);
+	else
+		SetLatch(&session->procLatch);
+}
+
+void
+queue_count_batch(int nrequests, int nsamples, int nrejected)
+{
+	QueueLane  *lane = &queue->lanes[writer_lane];
+
+	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
+	lane->batches++;
+	lane->samples += nsamples;
+	lane->rejected += nrejected;
+	LWLockRelease(queue->lock);
+}
+
+/* The upper end of the bucket that holds this share of the waits. */
+static int64
+wait_percentile(const QueueLane *lane, double share)
+{
+	int64		total = 0;
+	int64		seen = 0;
+
+	for (int i = 0; i < WAIT_BUCKETS; i++)
+		total += lane->waits[i];
+	for (int i = 0; i < WAIT_BUCKETS; i++)
+	{
+		seen += lane->waits[i];
+		if (total > 0 && seen >= total * share)
+			return INT64CONST(1) << (i + 1);
+	}
+	return 0;
+}
+
+QueueStatistics
+queue_statistics(void)
+{
+	QueueStatistics statistics = {0};
+	QueueLane	lane;
+	bool		found = false;
+
+	queue_require();
+	LWLockAcquire(queue->lock, LW_SHARED);
+	for (int i = 0; i < QUEUE_LANES && !found; i++)
+	{
+		if (queue->lanes[i].database == MyDatabaseId)
+		{
+			lane = queue->lanes[i];
+			found = true;
+		}
+	}
+	LWLockRelease(queue->lock);
+	if (found)
+	{
+		statistics.depth = lane.depth;
+		statistics.writer_pid = lane.writer_pid;
+		statistics.writer_starts = lane.writer_starts;
+		statistics.batches = lane.batches;
+		statistics.requests = lane.requests;
+		statistics.samples = lane.samples;
+		statistics.rejected = lane.rejected;
+		statistics.failed = lane.failed;
+		statistics.abandoned = lane.abandoned;
+		statistics.wait_us_p50 = wait_percentile(&lane, 0.50);
+		statistics.wait_us_p99 = wait_percentile(&lane, 0.99);
+	}
+	return statistics;
+}

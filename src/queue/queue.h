@@ -1,0 +1,105 @@
+/*
+ * queue.h
+ *		The telemetry queue: samples on their way from sessions to the ingest
+ *		writer of their database, and the answers on their way back.
+ *
+ * A request belongs to the session that reserved it until it is pushed, then to
+ * the queue, to the writer that takes it, and, once it is answered, to the
+ * session again.  A session that gives up leaves its request to whoever has it.
+ */
+#ifndef SENTIENT_QUEUE_H
+#define SENTIENT_QUEUE_H
+
+#include "datatype/timestamp.h"
+#include "access/xlogdefs.h"
+
+/* A payload up to this size lies in its slot, a larger one in the queue's pool. */
+#define QUEUE_INLINE_BYTES		384
+#define QUEUE_MESSAGE_BYTES		256
+
+typedef enum QueuePayload
+{
+	QUEUE_SAMPLE,				/* one QueuedSample */
+	QUEUE_JSON,					/* a Jsonb: one sample or an array of them */
+} QueuePayload;
+
+/* What the writer says of a request. */
+typedef struct QueueAnswer
+{
+	int32		accepted;
+	int32		duplicate;
+	int32		rejected;
+	XLogRecPtr	durable_at;		/* true once WAL is flushed up to here */
+	int			sqlerrcode;		/* 0: stored; else the counts say nothing */
+	char		message[QUEUE_MESSAGE_BYTES];
+} QueueAnswer;
+
+/* A request as its holder sees it. */
+typedef struct QueueRequest QueueRequest;
+
+/* Figures of one database's lane. */
+typedef struct QueueStatistics
+{
+	int			depth;			/* requests that wait for the writer */
+	int			writer_pid;		/* 0: none is running */
+	int64		writer_starts;
+	int64		batches;
+	int64		requests;
+	int64		samples;
+	int64		rejected;
+	int64		failed;			/* requests that ended with an error */
+	int64		abandoned;		/* requests whose session gave up */
+	int64		wait_us_p50;	/* of the requests since the server's start, by powers of two */
+	int64		wait_us_p99;
+} QueueStatistics;
+
+extern void queue_init(void);
+
+/* Error out unless the queue exists (the library is preloaded). */
+extern void queue_require(void);
+
+/* ---- a session's side ---- */
+
+/*
+ * Reserve a slot with room for a payload, waiting up to sentient_edge.queue_wait;
+ * then an error 53400.  The payload is to be written to queue_payload().
+ */
+extern QueueRequest *queue_reserve(QueuePayload kind, Size bytes);
+extern void *queue_payload(QueueRequest *request);
+
+/* Hand the request to the database's writer, starting one if need be. */
+extern void queue_push(QueueRequest *request);
+
+/*
+ * Has it been answered?  Then the answer is copied, and the slot is free again.
+ * Otherwise the caller waits for its latch.
+ */
+extern bool queue_collect(QueueRequest *request, QueueAnswer *answer);
+
+/* Give the request up; whoever has it frees the slot. */
+extern void queue_abandon(QueueRequest *request);
+
+/* Start this database's writer unless it runs; tells its pid, 0 while it starts. */
+extern int	queue_ensure_writer(void);
+
+/* ---- the writer's side ---- */
+
+/* Become the writer of this database; false when there is one or it must not be. */
+extern bool queue_attach_writer(void);
+
+/*
+ * Take up to max requests, oldest first; returns how many.  When there is none
+ * the session that pushes the next one sets the writer's latch.
+ */
+extern int	queue_take(QueueRequest **requests, int max);
+extern QueuePayload queue_kind(const QueueRequest *request);
+
+/* Answer a request that was taken. */
+extern void queue_answer(QueueRequest *request, const QueueAnswer *answer);
+
+/* Note a batch in the statistics. */
+extern void queue_count_batch(int nrequests, int nsamples, int nrejected);
+
+extern QueueStatistics queue_statistics(void);
+
+#endif							/* SENTIENT_QUEUE_H */

@@ -1,0 +1,256 @@
+/*
+ * ingest_writer.c
+ *		The ingest writer of a database: stores what waits in the telemetry queue.
+ *
+ * Started by the first session that submits a sample, ended after a while
+ * without work.  Its loop: take all that waits, store it in one transaction,
+ * answer every request; what arrives meanwhile is the next batch.  The
+ * transaction commits asynchronously, and the answer names the WAL position
+ * that makes it durable: the sessions wait for that (submit.c).
+ *
+ * A batch that fails is rolled back and stored again in halves, until the
+ * request at fault is alone and gets the error.  The writer may die at any
+ * instruction: what was not acknowledged is either stored whole or not at all,
+ * and may be sent again.  It stores as sentient_operator, who may insert samples
+ * and nothing more.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "tcop/tcopprot.h"
+#include "utils/acl.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/registry.h"
+#include "compat.h"
+#include "errors.h"
+#include "queue/queue.h"
+#include "queue/queue_parameters.h"
+#include "telemetry/ingest.h"
+#include "telemetry/ingest_json.h"
+#include "telemetry/rejected.h"
+#include "telemetry/submit.h"
+
+/* Requests stored in one transaction. */
+#define BATCH_REQUESTS		1024
+/* Without work for this long, the writer ends. */
+#define WRITER_IDLE_MS		60000
+
+pg_noreturn PGDLLEXPORT void ingest_writer_main(Datum arg);
+
+/*
+ * Add a request's samples to the batch; returns how many there are.  The payload
+ * is read where it lies: it stays there until the request is answered.
+ */
+static int
+add_request(IngestBatch *batch, JsonReader *reader, QueueRequest *request)
+{
+	int			before = ingest_count_sent(batch);
+	void	   *payload = queue_payload(request);
+
+	if (queue_kind(request) == QUEUE_SAMPLE)
+	{
+		QueuedSample *queued = payload;
+		Sample	   *sample = ingest_next(batch);
+		int32		ordinal = sample->ordinal;
+
+		*sample = queued->sample;
+		sample->ordinal = ordinal;
+		if (queued->flight_mode_offset != 0)
+			sample->flight_mode = (text *) ((char *) payload + queued->flight_mode_offset);
+		if (queued->extra_offset != 0)
+			sample->extra = (Jsonb *) ((char *) payload + queued->extra_offset);
+	}
+	else
+		json_reader_read_all(reader, payload);
+	return ingest_count_sent(batch) - before;
+}
+
+/*
+ * Store requests in one transaction and fill their answers.
+ */
+static void
+store_requests(QueueRequest **requests, QueueAnswer *answers, int n)
+{
+	IngestBatch *batch;
+	JsonReader *reader;
+	IngestOutcome *outcomes;
+	RejectedSample *rejected;
+	int		   *nsamples = palloc(sizeof(int) * n);
+	IngestCounts counts;
+	XLogRecPtr	durable_at;
+	char		lock_timeout[32];
+	int			at = 0;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	SetUserIdAndSecContext(get_role_oid("sentient_operator", false), SECURITY_LOCAL_USERID_CHANGE);
+	snprintf(lock_timeout, sizeof(lock_timeout), "%d", queue_lock_timeout);
+	(void) set_config_option("lock_timeout", lock_timeout, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+
+	batch = ingest_begin("submit");
+	reader = json_reader_create(batch);
+	for (int i = 0; i < n; i++)
+		nsamples[i] = add_request(batch, reader, requests[i]);
+	outcomes = MemoryContextAllocHuge(CurrentMemoryContext,
+									  sizeof(IngestOutcome) * Max(ingest_count_sent(batch), 1));
+	counts = ingest_finish_outcomes(batch, outcomes, &rejected);
+	if (rejected != NULL)
+		rejected_write("submit", rejected);
+
+	for (int i = 0; i < n; i++)
+	{
+		memset(&answers[i], 0, offsetof(QueueAnswer, message) + 1);
+		for (int s = 0; s < nsamples[i]; s++, at++)
+		{
+			if (outcomes[at] == INGEST_ACCEPTED)
+				answers[i].accepted++;
+			else if (outcomes[at] == INGEST_DUPLICATE)
+				answers[i].duplicate++;
+			else
+				answers[i].rejected++;
+		}
+	}
+
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+
+	/*
+	 * A duplicate's original may have been committed a moment ago and not be
+	 * flushed either: everything up to here is to be durable.
+	 */
+	durable_at = GetXLogInsertRecPtr();
+	for (int i = 0; i < n; i++)
+		answers[i].durable_at = durable_at;
+	queue_count_batch(n, at, counts.rejected);
+}
+
+/*
+ * Store and answer; what fails is divided until the fault is alone.
+ */
+static void
+serve(QueueRequest **requests, QueueAnswer *answers, int n, MemoryContext context)
+{
+	volatile bool stored = false;
+
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		store_requests(requests, answers, n);
+		stored = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		LWLockReleaseAll();
+		AbortOutOfAnyTransaction();
+		RESUME_INTERRUPTS();
+		if (n == 1)
+		{
+			memset(&answers[0], 0, sizeof(QueueAnswer));
+			answers[0].sqlerrcode = error->sqlerrcode;
+			strlcpy(answers[0].message, error->message, sizeof(answers[0].message));
+		}
+	}
+	PG_END_TRY();
+
+	MemoryContextSwitchTo(TopMemoryContext);
+	MemoryContextReset(context);
+	if (stored || n == 1)
+	{
+		for (int i = 0; i < n; i++)
+			queue_answer(requests[i], &answers[i]);
+		return;
+	}
+	CHECK_FOR_INTERRUPTS();
+	serve(requests, answers, n / 2, context);
+	serve(requests + n / 2, answers + n / 2, n - n / 2, context);
+}
+
+/* Is the extension there, and is the database not wanted by somebody else? */
+static bool
+may_go_on(void)
+{
+	bool		present;
+
+	StartTransactionCommand();
+	present = OidIsValid(get_extension_oid("sentient_edge", true));
+	CommitTransactionCommand();
+	return present && registry_writer_may_run();
+}
+
+/*
+ * The worker's loop.
+ */
+void
+ingest_writer_main(Datum arg)
+{
+	static QueueRequest *requests[BATCH_REQUESTS];
+	QueueAnswer *answers;
+	MemoryContext context;
+	TimestampTz idle_since;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
+	pgstat_report_appname("sentient_edge ingest writer");
+
+	answers = palloc(sizeof(QueueAnswer) * BATCH_REQUESTS);
+	context = AllocSetContextCreate(TopMemoryContext, "ingest batch", ALLOCSET_DEFAULT_SIZES);
+	if (!queue_attach_writer())
+		proc_exit(0);
+	registry_writer_attach();
+	idle_since = GetCurrentTimestamp();
+
+	for (;;)
+	{
+		int			n = queue_take(requests, BATCH_REQUESTS);
+
+		if (n > 0)
+		{
+			pgstat_report_activity(STATE_RUNNING, "storing submitted samples");
+			serve(requests, answers, n, context);
+			idle_since = 0;
+		}
+		else
+		{
+			if (idle_since == 0)
+			{
+				idle_since = GetCurrentTimestamp();
+				pgstat_report_stat(true);
+				pgstat_report_activity(STATE_IDLE, NULL);
+			}
+			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1000, PG_WAIT_EXTENSION);
+			ResetLatch(MyLatch);
+			if (!may_go_on() ||
+				TimestampDifferenceExceeds(idle_since, GetCurrentTimestamp(), WRITER_IDLE_MS))
+				proc_exit(0);
+		}
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+	}
+}

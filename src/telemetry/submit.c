@@ -1,0 +1,379 @@
+/*
+ * submit.c
+ *		telemetry.submit() and submit_sample(): samples of many sessions, stored
+ *		by one writer in one transaction.
+ *
+ * The session puts its samples into the queue and waits for the writer's answer,
+ * which comes when the writer's transaction has committed but is not flushed.
+ * The session then flushes WAL itself, as far as its synchronous_commit demands,
+ * and waits for synchronous standbys: sessions share a flush as committing
+ * transactions do, and the writer goes on meanwhile.  What this returned
+ * survives a crash.
+ *
+ * Nothing of it belongs to the caller's transaction.  A session that is told to
+ * stop while it waits gets 08007: the samples may be stored or not, and sending
+ * them again does no harm.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "replication/syncrep.h"
+#include "replication/walsender_private.h"
+#include "storage/latch.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "errors.h"
+#include "queue/queue.h"
+#include "telemetry/ingest.h"
+#include "telemetry/submit.h"
+
+PG_FUNCTION_INFO_V1(telemetry_submit);
+PG_FUNCTION_INFO_V1(telemetry_submit_sample);
+PG_FUNCTION_INFO_V1(telemetry_queue_stats);
+
+/* How often a session that waits looks whether all is well. */
+#define LOOK_MS		200
+
+static void
+check_may_submit(void)
+{
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot store samples during recovery"),
+				 errhint("Send them to the primary server.")));
+	if (XactReadOnly)
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot store samples in a read-only transaction")));
+	queue_require();
+}
+
+/*
+ * Does the writer wait for a lock that this very session holds?
+ */
+static bool
+writer_waits_for_us(int writer_pid)
+{
+	ArrayType  *blockers = DatumGetArrayTypeP(DirectFunctionCall1(pg_blocking_pids, Int32GetDatum(writer_pid)));
+	int			n = ArrayGetNItems(ARR_NDIM(blockers), ARR_DIMS(blockers));
+	int32	   *pids = (int32 *) ARR_DATA_PTR(blockers);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (pids[i] == MyProcPid)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Wait for the answer to a pushed request.
+ */
+static void
+wait_for_answer(QueueRequest *request, QueueAnswer *answer)
+{
+	while (!queue_collect(request, answer))
+	{
+		int			event = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+									  LOOK_MS, PG_WAIT_EXTENSION);
+
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (event & WL_TIMEOUT)
+		{
+			int			writer_pid = queue_ensure_writer();
+
+			if (writer_pid == -1)
+				ereport(ERROR,
+						(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+						 errmsg("could not start the ingest writer"),
+						 errdetail("No background worker is free."),
+						 errhint("Increase max_worker_processes.")));
+			if (writer_pid > 0 && writer_waits_for_us(writer_pid))
+				ereport(ERROR,
+						(errcode(ERRCODE_T_R_DEADLOCK_DETECTED),
+						 errmsg("the ingest writer waits for a lock of the transaction that waits for it"),
+						 errhint("Call telemetry.submit before the transaction changes telemetry tables, or use telemetry.ingest.")));
+		}
+	}
+}
+
+/*
+ * Has a synchronous standby, if one is asked for, what precedes this position?
+ * A wait that was cancelled leaves it behind.
+ */
+static bool
+standbys_have(XLogRecPtr position)
+{
+	int			mode;
+	bool		reached;
+
+	if (!SyncRepRequested() || !compat_sync_standbys_defined())
+		return true;
+	switch (synchronous_commit)
+	{
+		case SYNCHRONOUS_COMMIT_REMOTE_WRITE:
+			mode = SYNC_REP_WAIT_WRITE;
+			break;
+		case SYNCHRONOUS_COMMIT_REMOTE_FLUSH:
+			mode = SYNC_REP_WAIT_FLUSH;
+			break;
+		case SYNCHRONOUS_COMMIT_REMOTE_APPLY:
+			mode = SYNC_REP_WAIT_APPLY;
+			break;
+		default:
+			return true;
+	}
+	LWLockAcquire(SyncRepLock, LW_SHARED);
+	reached = WalSndCtl->lsn[mode] >= position;
+	LWLockRelease(SyncRepLock);
+	return reached;
+}
+
+/*
+ * Make what the writer committed as durable as this session's synchronous_commit asks.
+ */
+static void
+make_durable(XLogRecPtr position)
+{
+	if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
+		return;
+	XLogFlush(position);
+	if (!SyncRepRequested() || !compat_sync_standbys_defined())
+		return;
+	HOLD_INTERRUPTS();
+	SyncRepWaitForLSN(position, true);
+	RESUME_INTERRUPTS();
+	if (!standbys_have(position))
+		ereport(ERROR,
+				(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
+				 errmsg("stopped waiting for the synchronous standby"),
+				 errdetail("The samples are stored on this server, perhaps not on the standby."),
+				 errhint("Send them again: what is stored already is not stored twice.")));
+}
+
+/*
+ * Push a request whose payload is complete, and wait until it is answered and durable.
+ */
+static IngestCounts
+send_and_wait(QueueRequest *request)
+{
+	MemoryContext context = CurrentMemoryContext;
+	QueueAnswer answer;
+	IngestCounts counts;
+
+	PG_TRY();
+	{
+		queue_push(request);
+		wait_for_answer(request, &answer);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		queue_abandon_held();
+		if (geterrcode() != ERRCODE_QUERY_CANCELED)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		ereport(ERROR,
+				(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
+				 errmsg("stopped waiting for the ingest writer"),
+				 errdetail("Reason: %s. The samples may be stored or not.", error->message),
+				 errhint("Send them again: what is stored already is not stored twice.")));
+	}
+	PG_END_TRY();
+
+	if (answer.sqlerrcode != 0)
+		ereport(ERROR,
+				(errcode(answer.sqlerrcode),
+				 errmsg("could not store samples: %s", answer.message),
+				 answer.sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ?
+				 errhint("Another transaction holds their drone or partition. Send them again.") : 0,
+				 answer.sqlerrcode == ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN ?
+				 errhint("Send them again: what is stored already is not stored twice.") : 0));
+	make_durable(answer.durable_at);
+
+	counts.accepted = answer.accepted;
+	counts.duplicate = answer.duplicate;
+	counts.rejected = answer.rejected;
+	return counts;
+}
+
+static IngestCounts
+submit_jsonb(Jsonb *payload)
+{
+	QueueRequest *request = queue_reserve(QUEUE_JSON, VARSIZE(payload));
+
+	memcpy(queue_payload(request), payload, VARSIZE(payload));
+	return send_and_wait(request);
+}
+
+/*
+ * telemetry.submit(payload jsonb)
+ */
+Datum
+telemetry_submit(PG_FUNCTION_ARGS)
+{
+	Jsonb	   *payload;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("payload must not be null"),
+				 errhint("Send one sample as a JSON object, or an array of them.")));
+	payload = PG_GETARG_JSONB_P(0);
+	if (JB_ROOT_IS_SCALAR(payload))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("payload is neither a JSON object nor an array"),
+				 errhint("Send one sample as a JSON object, or an array of them.")));
+	check_may_submit();
+	PG_RETURN_DATUM(ingest_counts_datum(fcinfo, submit_jsonb(payload)));
+}
+
+/*
+ * The arguments of submit_sample as the JSON object that telemetry.submit takes,
+ * for a sample that will be rejected and is to be kept as it was sent.
+ */
+static Jsonb *
+arguments_to_jsonb(FunctionCallInfo fcinfo)
+{
+	JsonbParseState *state = NULL;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	for (int column = SAMPLE_DRONE_ID; column <= SAMPLE_EXTRA; column++)
+	{
+		const char *name = sample_columns[column].name;
+		int			argument = column - 1;
+
+		if (PG_ARGISNULL(argument))
+			continue;
+		switch (column)
+		{
+			case SAMPLE_DRONE_ID:
+				sample_push_uuid(&state, name, PG_GETARG_UUID_P(argument));
+				break;
+			case SAMPLE_RECORDED_AT:
+				sample_push_time(&state, name, PG_GETARG_TIMESTAMPTZ(argument));
+				break;
+			case SAMPLE_FLIGHT_MODE:
+				sample_push_string(&state, name, VARDATA_ANY(PG_GETARG_TEXT_PP(argument)),
+								   VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(argument)));
+				break;
+			case SAMPLE_EXTRA:
+				sample_push_jsonb(&state, name, PG_GETARG_JSONB_P(argument));
+				break;
+			default:
+				sample_push_number(&state, name, sample_columns[column].integral ?
+								   PG_GETARG_INT32(argument) : PG_GETARG_FLOAT8(argument));
+				break;
+		}
+	}
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+/*
+ * telemetry.submit_sample(drone_id, recorded_at, latitude, ...)
+ */
+Datum
+telemetry_submit_sample(PG_FUNCTION_ARGS)
+{
+	QueuedSample queued;
+	Sample	   *sample = &queued.sample;
+	text	   *flight_mode = NULL;
+	Jsonb	   *extra = NULL;
+	QueueRequest *request;
+	Size		bytes = MAXALIGN(sizeof(QueuedSample));
+	char	   *place;
+	bool		fault;
+
+	check_may_submit();
+	memset(&queued, 0, sizeof(queued));
+	fault = PG_ARGISNULL(0) || PG_ARGISNULL(1);
+	if (!PG_ARGISNULL(0))
+		sample->drone_id = *PG_GETARG_UUID_P(0);
+	if (!PG_ARGISNULL(1))
+		sample->recorded_at = PG_GETARG_TIMESTAMPTZ(1);
+	sample->present = SAMPLE_BIT(SAMPLE_DRONE_ID) | SAMPLE_BIT(SAMPLE_RECORDED_AT);
+
+	for (int column = SAMPLE_FIRST_NUMBER; column <= SAMPLE_LAST_NUMBER; column++)
+	{
+		int			argument = column - 1;
+
+		if (!PG_ARGISNULL(argument) &&
+			sample_set_number(sample, column, sample_columns[column].integral ?
+							  PG_GETARG_INT32(argument) : PG_GETARG_FLOAT8(argument)) != SAMPLE_OK)
+			fault = true;
+	}
+	if (!PG_ARGISNULL(SAMPLE_FLIGHT_MODE - 1))
+	{
+		flight_mode = PG_GETARG_TEXT_PP(SAMPLE_FLIGHT_MODE - 1);
+		queued.flight_mode_offset = bytes;
+		bytes = MAXALIGN(bytes + VARSIZE_ANY(flight_mode));
+		sample->present |= SAMPLE_BIT(SAMPLE_FLIGHT_MODE);
+	}
+	if (!PG_ARGISNULL(SAMPLE_EXTRA - 1))
+	{
+		extra = PG_GETARG_JSONB_P(SAMPLE_EXTRA - 1);
+		if (!JB_ROOT_IS_OBJECT(extra))
+			fault = true;
+		queued.extra_offset = bytes;
+		bytes = MAXALIGN(bytes + VARSIZE(extra));
+		sample->present |= SAMPLE_BIT(SAMPLE_EXTRA);
+	}
+
+	/* The writer rejects it with the reason that the JSON route would give. */
+	if (fault)
+		PG_RETURN_DATUM(ingest_counts_datum(fcinfo, submit_jsonb(arguments_to_jsonb(fcinfo))));
+
+	request = queue_reserve(QUEUE_SAMPLE, bytes);
+	place = queue_payload(request);
+	memcpy(place, &queued, sizeof(queued));
+	if (flight_mode != NULL)
+		memcpy(place + queued.flight_mode_offset, flight_mode, VARSIZE_ANY(flight_mode));
+	if (extra != NULL)
+		memcpy(place + queued.extra_offset, extra, VARSIZE(extra));
+	PG_RETURN_DATUM(ingest_counts_datum(fcinfo, send_and_wait(request)));
+}
+
+/*
+ * telemetry.queue_stats(): the figures of this database's lane.
+ */
+Datum
+telemetry_queue_stats(PG_FUNCTION_ARGS)
+{
+	QueueStatistics statistics = queue_statistics();
+	TupleDesc	desc;
+	Datum		values[11];
+	bool		nulls[11] = {false};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	values[0] = Int32GetDatum(statistics.depth);
+	values[1] = Int32GetDatum(statistics.writer_pid);
+	nulls[1] = statistics.writer_pid == 0;
+	values[2] = Int64GetDatum(Max(statistics.writer_starts - 1, 0));
+	values[3] = Int64GetDatum(statistics.batches);
+	values[4] = Int64GetDatum(statistics.requests);
+	values[5] = Int64GetDatum(statistics.samples);
+	values[6] = Float8GetDatum(statistics.batches > 0 ? (double) statistics.samples / statistics.batches : 0);
+	nulls[6] = statistics.batches == 0;
+	values[7] = Int64GetDatum(statistics.rejected);
+	values[8] = Int64GetDatum(statistics.failed);
+	values[9] = Float8GetDatum(statistics.wait_us_p50 / 1000.0);
+	values[10] = Float8GetDatum(statistics.wait_us_p99 / 1000.0);
+	nulls[9] = nulls[10] = statistics.requests == 0;
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}
