@@ -195,8 +195,9 @@ scheduler_step_aside(Oid database)
 {
 	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), STEP_ASIDE_MS);
 	int			scheduler = 0;
+	int			writer = 0;
 
-	/* A scheduler that is only starting sees the blocker when it attaches. */
+	/* A worker that is only starting sees the blocker when it attaches. */
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
 	{
 		DatabaseSlot *slot = registry_find(database);
@@ -209,9 +210,9 @@ scheduler_step_aside(Oid database)
 	for (;;)
 	{
 		/*
-		 * A scheduler takes its pid away, under the lock, before it ends: as
-		 * long as the pid is there it is nobody else's.  It is ours to signal,
-		 * for the user may have the whole database.
+		 * A worker takes its pid away, under the lock, before it ends: as long
+		 * as the pid is there it is nobody else's.  It is ours to signal, for the
+		 * user may have the whole database.
 		 */
 		LWLockAcquire(registry->lock, LW_SHARED);
 		{
@@ -222,10 +223,16 @@ scheduler_step_aside(Oid database)
 				scheduler = slot->pid;
 				(void) kill(scheduler, SIGTERM);
 			}
+			if (slot != NULL && slot->writer != 0)
+			{
+				writer = slot->writer;
+				(void) kill(writer, SIGTERM);
+			}
 		}
 		LWLockRelease(registry->lock);
 
-		if (!registry_alive(scheduler, database) || GetCurrentTimestamp() >= deadline)
+		if ((!registry_alive(scheduler, database) && !registry_alive(writer, database)) ||
+			GetCurrentTimestamp() >= deadline)
 			break;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 10, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);

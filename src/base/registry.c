@@ -154,6 +154,31 @@ registry_alive(int pid, Oid database)
 	return proc != NULL && (!OidIsValid(database) || proc->databaseId == database);
 }
 
+void
+registry_writer_attach(void)
+{
+	DatabaseSlot *slot;
+
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	slot = registry_find(MyDatabaseId);
+	if (slot != NULL)
+		slot->writer = MyProcPid;
+	LWLockRelease(registry->lock);
+}
+
+bool
+registry_writer_may_run(void)
+{
+	DatabaseSlot *slot;
+	bool		blocked;
+
+	LWLockAcquire(registry->lock, LW_SHARED);
+	slot = registry_find(MyDatabaseId);
+	blocked = slot != NULL && slot->blocker != 0;
+	LWLockRelease(registry->lock);
+	return !blocked;
+}
+
 /* One row of sentient_edge.workers. */
 static void
 put_row(ReturnSetInfo *result, Oid database, const char *worker, int pid, const char *state, const JobStatus *status)

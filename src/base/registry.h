@@ -38,6 +38,7 @@ typedef struct DatabaseSlot
 	Oid			database;		/* InvalidOid: free */
 	SchedulerState state;
 	int			pid;			/* the scheduler, or 0 */
+	int			writer;			/* the ingest writer, or 0; it may be gone */
 	TimestampTz not_before;		/* the launcher does nothing for it until then */
 	TimestampTz started_at;		/* when the launcher asked for it, or it started */
 	int			blocker;		/* pid of a session that wants no scheduler here, or 0 */
@@ -77,6 +78,10 @@ extern void registry_wake(int pid);
 
 /* Is there such a process, connected to the database? */
 extern bool registry_alive(int pid, Oid database);
+
+/* The calling ingest writer tells that it is there, and asks whether it may stay. */
+extern void registry_writer_attach(void);
+extern bool registry_writer_may_run(void);
 
 /* Error out with a hint unless the library was preloaded. */
 extern void registry_require(void);

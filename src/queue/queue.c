@@ -86,6 +86,7 @@ typedef struct QueueLane
 	int64		failed;			/* lock */
 	int64		abandoned;		/* lock */
 	int64		waits[WAIT_BUCKETS];	/* lock: answered requests by log2 of their wait in us */
+	pg_atomic_uint32 sessions;	/* that have pushed and are not done */
 } QueueLane;
 
 typedef struct Queue
@@ -106,6 +107,7 @@ static Queue *queue = NULL;
 static void *pool_place = NULL;
 static dsa_area *pool = NULL;	/* this process's attachment */
 static QueueRequest *held = NULL;	/* what this session has reserved or pushed */
+static QueueLane *waiting_in = NULL;	/* the lane that counts this session */
 static int	writer_lane = QUEUE_NONE;	/* the lane that this process writes for */
 
 static shmem_request_hook_type previous_shmem_request = NULL;
@@ -152,7 +154,10 @@ queue_startup_shmem(void)
 			queue->slots[i].next = i + 1 < queue_slots ? i + 1 : QUEUE_NONE;
 		queue->free = 0;
 		for (int i = 0; i < QUEUE_LANES; i++)
+		{
 			queue->lanes[i].head = queue->lanes[i].tail = QUEUE_NONE;
+			pg_atomic_init_u32(&queue->lanes[i].sessions, 0);
+		}
 	}
 	pool_place = ShmemInitStruct("sentient_edge queue pool", pool_bytes, &found);
 	if (!found)
@@ -220,14 +225,15 @@ lane_of(Oid database)
 		if (lane->database == database)
 			return i;
 		/* A lane whose database is gone, or idle, may be taken over. */
-		if (unused == QUEUE_NONE && lane->depth == 0 && lane->writer_pid == 0 && lane->starting_since == 0)
+		if (unused == QUEUE_NONE && lane->depth == 0 && lane->writer_pid == 0 && lane->starting_since == 0 &&
+			pg_atomic_read_u32(&lane->sessions) == 0)
 			unused = i;
 	}
 	if (unused != QUEUE_NONE)
 	{
 		QueueLane  *lane = &queue->lanes[unused];
 
-		memset(lane, 0, sizeof(QueueLane));
+		memset(lane, 0, offsetof(QueueLane, sessions));
 		lane->database = database;
 		lane->head = lane->tail = QUEUE_NONE;
 	}
@@ -299,7 +305,7 @@ queue_reserve(QueuePayload kind, Size bytes)
 		request->pooled = dsa_allocate_extended(pool, bytes, DSA_ALLOC_NO_OOM | DSA_ALLOC_HUGE);
 		if (!DsaPointerIsValid(request->pooled))
 		{
-			queue_abandon(request);
+			queue_abandon();
 			ereport(ERROR,
 					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 					 errmsg("telemetry queue has no room for a request of %zu bytes", bytes),
@@ -314,6 +320,12 @@ void *
 queue_payload(QueueRequest *request)
 {
 	return DsaPointerIsValid(request->pooled) ? dsa_get_address(pool, request->pooled) : request->payload;
+}
+
+int
+queue_sessions(void)
+{
+	return (int) pg_atomic_read_u32(&queue->lanes[writer_lane].sessions);
 }
 
 QueuePayload
@@ -356,6 +368,8 @@ queue_push(QueueRequest *request)
 			queue->slots[lane->tail].next = request - queue->slots;
 		lane->tail = request - queue->slots;
 		lane->depth++;
+		pg_atomic_fetch_add_u32(&lane->sessions, 1);
+		waiting_in = lane;
 		if (lane->writer_idle)
 		{
 			wake = lane->writer;
@@ -367,7 +381,7 @@ queue_push(QueueRequest *request)
 
 	if (number == QUEUE_NONE)
 	{
-		queue_abandon(request);
+		queue_abandon();
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("telemetry queue is in use by %d other databases", QUEUE_LANES),
@@ -396,11 +410,13 @@ queue_collect(QueueRequest *request, QueueAnswer *answer)
 }
 
 void
-queue_abandon(QueueRequest *request)
+queue_abandon(void)
 {
+	QueueRequest *request = held;
 	bool		freed = false;
 
-	se_assert(request == held);
+	if (request == NULL)
+		return;
 	if (*(volatile SlotState *) &request->state == SLOT_RESERVED)
 		free_payload(request);
 	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
@@ -420,12 +436,20 @@ queue_abandon(QueueRequest *request)
 		ConditionVariableSignal(&queue->slot_freed);
 }
 
+void
+queue_leave(void)
+{
+	if (waiting_in != NULL)
+		pg_atomic_fetch_sub_u32(&waiting_in->sessions, 1);
+	waiting_in = NULL;
+}
+
 /* A session ends while its request is somewhere. */
 static void
 session_exits(int code, Datum arg)
 {
-	if (held != NULL)
-		queue_abandon(held);
+	queue_abandon();
+	queue_leave();
 }
 
 /* ---- the writer ---- */

@@ -76,8 +76,11 @@ extern void queue_push(QueueRequest *request);
  */
 extern bool queue_collect(QueueRequest *request, QueueAnswer *answer);
 
-/* Give the request up; whoever has it frees the slot. */
-extern void queue_abandon(QueueRequest *request);
+/* Give up the request that this session has, if any; whoever has it frees the slot. */
+extern void queue_abandon(void);
+
+/* The session is done with its request, durable or given up. */
+extern void queue_leave(void);
 
 /* Start this database's writer unless it runs; tells its pid, 0 while it starts. */
 extern int	queue_ensure_writer(void);
@@ -93,6 +96,9 @@ extern bool queue_attach_writer(void);
  */
 extern int	queue_take(QueueRequest **requests, int max);
 extern QueuePayload queue_kind(const QueueRequest *request);
+
+/* Sessions that have pushed a request and are not done with it. */
+extern int	queue_sessions(void);
 
 /* Answer a request that was taken. */
 extern void queue_answer(QueueRequest *request, const QueueAnswer *answer);

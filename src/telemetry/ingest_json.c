@@ -33,7 +33,7 @@ struct JsonReader
 {
 	IngestBatch *batch;
 	RememberedKey keys[REMEMBERED_KEYS];
-	JsonbValue *sent;			/* the samples' values by ordinal, for rejections */
+	JsonbValue **sent;			/* the samples' values by ordinal, for rejections */
 	int			sent_size;
 	const char *fault_reason;	/* of the sample being read; NULL while it is sound */
 	int			fault_sqlerrcode;
@@ -46,9 +46,31 @@ static Jsonb *
 sent_payload(void *arg, const Sample *sample)
 {
 	JsonReader *reader = arg;
-	JsonbValue *value = &reader->sent[sample->ordinal];
 
-	return JsonbValueToJsonb(value);
+	/* Other samples of the batch may not have come as JSON. */
+	if (sample->ordinal >= reader->sent_size || reader->sent[sample->ordinal] == NULL)
+		return sample_to_jsonb(sample);
+	return JsonbValueToJsonb(reader->sent[sample->ordinal]);
+}
+
+/*
+ * Remember what was sent for a sample.
+ */
+static void
+remember_sent(JsonReader *reader, int32 ordinal, const JsonbValue *value)
+{
+	JsonbValue *copy = palloc(sizeof(JsonbValue));
+
+	if (ordinal >= reader->sent_size)
+	{
+		int			size = Max(reader->sent_size * 2, ordinal + 1);
+
+		reader->sent = repalloc_huge(reader->sent, sizeof(JsonbValue *) * size);
+		memset(reader->sent + reader->sent_size, 0, sizeof(JsonbValue *) * (size - reader->sent_size));
+		reader->sent_size = size;
+	}
+	*copy = *value;
+	reader->sent[ordinal] = copy;
 }
 
 /*
@@ -61,7 +83,7 @@ json_reader_create(IngestBatch *batch)
 
 	reader->batch = batch;
 	reader->sent_size = 64;
-	reader->sent = palloc(sizeof(JsonbValue) * reader->sent_size);
+	reader->sent = palloc0(sizeof(JsonbValue *) * reader->sent_size);
 	ingest_set_payload(batch, sent_payload, reader);
 	return reader;
 }
@@ -267,12 +289,7 @@ read_value(JsonReader *reader, const JsonbValue *value)
 {
 	Sample	   *sample = ingest_next(reader->batch);
 
-	if (sample->ordinal >= reader->sent_size)
-	{
-		reader->sent_size *= 2;
-		reader->sent = repalloc_huge(reader->sent, sizeof(JsonbValue) * reader->sent_size);
-	}
-	reader->sent[sample->ordinal] = *value;
+	remember_sent(reader, sample->ordinal, value);
 
 	reader->fault_reason = NULL;
 	if (value->type == jbvBinary && JsonContainerIsObject(value->val.binary.data))
@@ -301,13 +318,34 @@ json_reader_read(JsonReader *reader, Jsonb *jsonb)
 }
 
 /*
- * telemetry.ingest(payload jsonb)
+ * Read one sample, or an array of them.
  */
-Datum
-telemetry_ingest(PG_FUNCTION_ARGS)
+void
+json_reader_read_all(JsonReader *reader, Jsonb *jsonb)
 {
-	IngestBatch *batch;
-	JsonReader *reader;
+	JsonbIterator *it;
+	JsonbValue	value;
+	JsonbIteratorToken token;
+
+	if (!JB_ROOT_IS_ARRAY(jsonb) || JB_ROOT_IS_SCALAR(jsonb))
+	{
+		json_reader_read(reader, jsonb);
+		return;
+	}
+	it = JsonbIteratorInit(&jsonb->root);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_ELEM)
+			read_value(reader, &value);
+	}
+}
+
+/*
+ * The payload argument of telemetry.ingest and telemetry.submit.
+ */
+Jsonb *
+json_payload_argument(FunctionCallInfo fcinfo)
+{
 	Jsonb	   *payload;
 
 	if (PG_ARGISNULL(0))
@@ -321,23 +359,18 @@ telemetry_ingest(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("payload is neither a JSON object nor an array"),
 				 errhint("Send one sample as a JSON object, or an array of them.")));
+	return payload;
+}
 
-	batch = ingest_begin("ingest");
-	reader = json_reader_create(batch);
-	if (JB_ROOT_IS_OBJECT(payload))
-		json_reader_read(reader, payload);
-	else
-	{
-		JsonbIterator *it = JsonbIteratorInit(&payload->root);
-		JsonbValue	value;
-		JsonbIteratorToken token;
+/*
+ * telemetry.ingest(payload jsonb)
+ */
+Datum
+telemetry_ingest(PG_FUNCTION_ARGS)
+{
+	Jsonb	   *payload = json_payload_argument(fcinfo);
+	IngestBatch *batch = ingest_begin("ingest");
 
-		while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
-		{
-			if (token == WJB_ELEM)
-				read_value(reader, &value);
-		}
-	}
-
+	json_reader_read_all(json_reader_create(batch), payload);
 	PG_RETURN_DATUM(ingest_counts_datum(fcinfo, ingest_finish(batch)));
 }

@@ -18,4 +18,10 @@ extern JsonReader *json_reader_create(IngestBatch *batch);
 /* Read one sample; a value that is none is rejected. */
 extern void json_reader_read(JsonReader *reader, Jsonb *jsonb);
 
+/* Read one sample, or an array of them. */
+extern void json_reader_read_all(JsonReader *reader, Jsonb *jsonb);
+
+/* Argument 0, an object or an array; anything else is an error. */
+extern Jsonb *json_payload_argument(FunctionCallInfo fcinfo);
+
 #endif							/* SENTIENT_INGEST_JSON_H */

@@ -4,9 +4,9 @@
  *
  * Started by the first session that submits a sample, ended after a while
  * without work.  Its loop: take all that waits, store it in one transaction,
- * answer every request; what arrives meanwhile is the next batch.  The
- * transaction commits asynchronously, and the answer names the WAL position
- * that makes it durable: the sessions wait for that (submit.c).
+ * answer every request; what arrives meanwhile is the next batch.  An answer
+ * names the WAL position that makes it durable: either the writer has flushed
+ * that far already, or the session does so itself (submit.c).
  *
  * A batch that fails is rolled back and stored again in halves, until the
  * request at fault is alone and gets the error.  The writer may die at any
@@ -18,6 +18,7 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "access/xlog_internal.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -25,7 +26,6 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/lwlock.h"
 #include "tcop/tcopprot.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
@@ -45,6 +45,12 @@
 
 /* Requests stored in one transaction. */
 #define BATCH_REQUESTS		1024
+/*
+ * Up to this many sessions flush for themselves: each comes back as soon as its
+ * own flush has ended.  More of them would wake up twice for one flush, and the
+ * writer's flush is the time in which the next batch gathers.
+ */
+#define FEW_SESSIONS		4
 /* Without work for this long, the writer ends. */
 #define WRITER_IDLE_MS		60000
 
@@ -79,6 +85,22 @@ add_request(IngestBatch *batch, JsonReader *reader, QueueRequest *request)
 }
 
 /*
+ * The end of what is in WAL by now, as a position that can be flushed.
+ */
+static XLogRecPtr
+end_of_wal(void)
+{
+	XLogRecPtr	next = GetXLogInsertRecPtr();
+	uint64		in_page = next % XLOG_BLCKSZ;
+
+	/* The next record would come behind a page header that is not written yet. */
+	if (in_page == (XLogSegmentOffset(next, wal_segment_size) < XLOG_BLCKSZ ?
+					SizeOfXLogLongPHD : SizeOfXLogShortPHD))
+		next -= in_page;
+	return next;
+}
+
+/*
  * Store requests in one transaction and fill their answers.
  */
 static void
@@ -92,11 +114,14 @@ store_requests(QueueRequest **requests, QueueAnswer *answers, int n)
 	IngestCounts counts;
 	XLogRecPtr	durable_at;
 	char		lock_timeout[32];
+	Oid			user;
+	int			security;
 	int			at = 0;
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
+	GetUserIdAndSecContext(&user, &security);
 	SetUserIdAndSecContext(get_role_oid("sentient_operator", false), SECURITY_LOCAL_USERID_CHANGE);
 	snprintf(lock_timeout, sizeof(lock_timeout), "%d", queue_lock_timeout);
 	(void) set_config_option("lock_timeout", lock_timeout, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
@@ -126,14 +151,18 @@ store_requests(QueueRequest **requests, QueueAnswer *answers, int n)
 		}
 	}
 
+	SetUserIdAndSecContext(user, security);
 	PopActiveSnapshot();
+	XactLastCommitEnd = InvalidXLogRecPtr;
 	CommitTransactionCommand();
 
 	/*
 	 * A duplicate's original may have been committed a moment ago and not be
-	 * flushed either: everything up to here is to be durable.
+	 * flushed either: then everything up to here is to be durable.
 	 */
-	durable_at = GetXLogInsertRecPtr();
+	durable_at = counts.duplicate > 0 ? end_of_wal() : XactLastCommitEnd;
+	if (queue_sessions() > FEW_SESSIONS)
+		XLogFlush(durable_at);
 	for (int i = 0; i < n; i++)
 		answers[i].durable_at = durable_at;
 	queue_count_batch(n, at, counts.rejected);
@@ -161,7 +190,6 @@ serve(QueueRequest **requests, QueueAnswer *answers, int n, MemoryContext contex
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
-		LWLockReleaseAll();
 		AbortOutOfAnyTransaction();
 		RESUME_INTERRUPTS();
 		if (n == 1)
@@ -220,6 +248,8 @@ ingest_writer_main(Datum arg)
 	if (!queue_attach_writer())
 		proc_exit(0);
 	registry_writer_attach();
+	if (!may_go_on())
+		proc_exit(0);
 	idle_since = GetCurrentTimestamp();
 
 	for (;;)
@@ -234,16 +264,19 @@ ingest_writer_main(Datum arg)
 		}
 		else
 		{
+			int			event;
+
 			if (idle_since == 0)
 			{
 				idle_since = GetCurrentTimestamp();
 				pgstat_report_stat(true);
 				pgstat_report_activity(STATE_IDLE, NULL);
 			}
-			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1000, PG_WAIT_EXTENSION);
+			event = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1000, PG_WAIT_EXTENSION);
 			ResetLatch(MyLatch);
-			if (!may_go_on() ||
-				TimestampDifferenceExceeds(idle_since, GetCurrentTimestamp(), WRITER_IDLE_MS))
+			if ((event & WL_TIMEOUT) != 0 &&
+				(!may_go_on() ||
+				 TimestampDifferenceExceeds(idle_since, GetCurrentTimestamp(), WRITER_IDLE_MS)))
 				proc_exit(0);
 		}
 		CHECK_FOR_INTERRUPTS();

@@ -4,11 +4,11 @@
  *		by one writer in one transaction.
  *
  * The session puts its samples into the queue and waits for the writer's answer,
- * which comes when the writer's transaction has committed but is not flushed.
- * The session then flushes WAL itself, as far as its synchronous_commit demands,
- * and waits for synchronous standbys: sessions share a flush as committing
- * transactions do, and the writer goes on meanwhile.  What this returned
- * survives a crash.
+ * which comes when the writer's transaction has committed, with the WAL position
+ * that makes it durable.  The writer has flushed that far if many sessions wait
+ * for it; if few do, it goes on at once and each session flushes for itself, as
+ * committing transactions do.  Synchronous standbys are waited for by the
+ * session.  What this returned survives a crash.
  *
  * Nothing of it belongs to the caller's transaction.  A session that is told to
  * stop while it waits gets 08007: the samples may be stored or not, and sending
@@ -24,8 +24,10 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "replication/syncrep.h"
+#include "replication/walsender.h"
 #include "replication/walsender_private.h"
 #include "storage/latch.h"
+#include "storage/lwlock.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -34,6 +36,7 @@
 #include "errors.h"
 #include "queue/queue.h"
 #include "telemetry/ingest.h"
+#include "telemetry/ingest_json.h"
 #include "telemetry/submit.h"
 
 PG_FUNCTION_INFO_V1(telemetry_submit);
@@ -109,6 +112,15 @@ wait_for_answer(QueueRequest *request, QueueAnswer *answer)
 }
 
 /*
+ * Does this session wait for standbys when it commits?
+ */
+static bool
+standbys_asked_for(void)
+{
+	return SyncRepRequested() && SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0';
+}
+
+/*
  * Has a synchronous standby, if one is asked for, what precedes this position?
  * A wait that was cancelled leaves it behind.
  */
@@ -118,8 +130,6 @@ standbys_have(XLogRecPtr position)
 	int			mode;
 	bool		reached;
 
-	if (!SyncRepRequested() || !compat_sync_standbys_defined())
-		return true;
 	switch (synchronous_commit)
 	{
 		case SYNCHRONOUS_COMMIT_REMOTE_WRITE:
@@ -141,15 +151,23 @@ standbys_have(XLogRecPtr position)
 }
 
 /*
- * Make what the writer committed as durable as this session's synchronous_commit asks.
+ * Flush what the writer committed, as this session's synchronous_commit asks.
+ * Cannot fail but by PANIC.
  */
 static void
-make_durable(XLogRecPtr position)
+flush_for_answer(XLogRecPtr position)
 {
-	if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
-		return;
-	XLogFlush(position);
-	if (!SyncRepRequested() || !compat_sync_standbys_defined())
+	if (synchronous_commit != SYNCHRONOUS_COMMIT_OFF)
+		XLogFlush(position);
+}
+
+/*
+ * Wait for synchronous standbys, likewise.
+ */
+static void
+wait_for_standbys(XLogRecPtr position)
+{
+	if (!standbys_asked_for())
 		return;
 	HOLD_INTERRUPTS();
 	SyncRepWaitForLSN(position, true);
@@ -181,7 +199,8 @@ send_and_wait(QueueRequest *request)
 	{
 		ErrorData  *error;
 
-		queue_abandon_held();
+		queue_abandon();
+		queue_leave();
 		if (geterrcode() != ERRCODE_QUERY_CANCELED)
 			PG_RE_THROW();
 		MemoryContextSwitchTo(context);
@@ -195,6 +214,9 @@ send_and_wait(QueueRequest *request)
 	}
 	PG_END_TRY();
 
+	if (answer.sqlerrcode == 0)
+		flush_for_answer(answer.durable_at);
+	queue_leave();
 	if (answer.sqlerrcode != 0)
 		ereport(ERROR,
 				(errcode(answer.sqlerrcode),
@@ -203,7 +225,7 @@ send_and_wait(QueueRequest *request)
 				 errhint("Another transaction holds their drone or partition. Send them again.") : 0,
 				 answer.sqlerrcode == ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN ?
 				 errhint("Send them again: what is stored already is not stored twice.") : 0));
-	make_durable(answer.durable_at);
+	wait_for_standbys(answer.durable_at);
 
 	counts.accepted = answer.accepted;
 	counts.duplicate = answer.duplicate;
@@ -226,19 +248,8 @@ submit_jsonb(Jsonb *payload)
 Datum
 telemetry_submit(PG_FUNCTION_ARGS)
 {
-	Jsonb	   *payload;
+	Jsonb	   *payload = json_payload_argument(fcinfo);
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("payload must not be null"),
-				 errhint("Send one sample as a JSON object, or an array of them.")));
-	payload = PG_GETARG_JSONB_P(0);
-	if (JB_ROOT_IS_SCALAR(payload))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("payload is neither a JSON object nor an array"),
-				 errhint("Send one sample as a JSON object, or an array of them.")));
 	check_may_submit();
 	PG_RETURN_DATUM(ingest_counts_datum(fcinfo, submit_jsonb(payload)));
 }

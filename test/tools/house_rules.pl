@@ -16,6 +16,7 @@ my %rank = (
 	audit => 3,
 	partition => 4,
 	geo => 4,
+	queue => 2,
 	columnar => 5,
 	alert => 5,
 	telemetry => 6,
