@@ -391,7 +391,7 @@ median(double *values, int n)
 static void
 load_drones(PGconn *conn)
 {
-	PGresult   *result = PQexecParams(conn, "SELECT drone_id FROM core.drones ORDER BY call_sign", 0,
+	PGresult   *result = PQexecParams(conn, "SELECT drone_id FROM core.drones WHERE call_sign LIKE 'bench-%' ORDER BY call_sign", 0,
 									  NULL, NULL, NULL, NULL, 1);
 
 	if (PQresultStatus(result) != PGRES_TUPLES_OK || PQntuples(result) != DRONES)
@@ -427,9 +427,10 @@ main(int argc, char **argv)
 
 		/* Begin behind what an earlier run stored. */
 		result = PQexec(sides[i].conn, "SELECT greatest(max(t), 0) FROM (SELECT ceil(extract(epoch FROM"
-						" max(recorded_at) - '2026-01-05 00:00:00+00'))::bigint + 1 AS t FROM bench.bare"
+						" max(recorded_at) - '2026-01-05 00:00:00+00'))::bigint + 1 AS t FROM bench.bare WHERE drone_id = md5('1')::uuid"
 						" UNION ALL SELECT ceil(extract(epoch FROM"
-						" max(recorded_at) - '2026-01-05 00:00:00+00'))::bigint + 1 FROM telemetry.drone_latest) s");
+						" max(recorded_at) - '2026-01-05 00:00:00+00'))::bigint + 1 FROM telemetry.drone_latest"
+						" WHERE drone_id = md5('1')::uuid) s");
 		if (PQresultStatus(result) != PGRES_TUPLES_OK)
 			die("start", sides[i].conn);
 		sides[i].tick = atol(PQgetvalue(result, 0, 0));
