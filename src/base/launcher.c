@@ -192,7 +192,8 @@ launcher_turn(List *databases)
 	{
 		DatabaseSlot *slot = &registry->slots[i];
 
-		if (OidIsValid(slot->database) && slot->pid == 0 && !list_member_oid(databases, slot->database))
+		if (OidIsValid(slot->database) && slot->pid == 0 && slot->writer == 0 &&
+			!list_member_oid(databases, slot->database))
 			memset(slot, 0, sizeof(*slot));
 	}
 

@@ -154,6 +154,19 @@ registry_alive(int pid, Oid database)
 	return proc != NULL && (!OidIsValid(database) || proc->databaseId == database);
 }
 
+/* Its number may soon be that of a process which is none of ours to signal. */
+static void
+writer_detach(int code, Datum arg)
+{
+	DatabaseSlot *slot;
+
+	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
+	slot = registry_find(MyDatabaseId);
+	if (slot != NULL && slot->writer == MyProcPid)
+		slot->writer = 0;
+	LWLockRelease(registry->lock);
+}
+
 void
 registry_writer_attach(void)
 {
@@ -161,9 +174,17 @@ registry_writer_attach(void)
 
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
 	slot = registry_find(MyDatabaseId);
+	if (slot == NULL)
+	{
+		/* The launcher has not seen the database yet, or does not care for it. */
+		slot = registry_find(InvalidOid);
+		if (slot != NULL)
+			slot->database = MyDatabaseId;
+	}
 	if (slot != NULL)
 		slot->writer = MyProcPid;
 	LWLockRelease(registry->lock);
+	before_shmem_exit(writer_detach, (Datum) 0);
 }
 
 bool

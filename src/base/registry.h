@@ -38,7 +38,7 @@ typedef struct DatabaseSlot
 	Oid			database;		/* InvalidOid: free */
 	SchedulerState state;
 	int			pid;			/* the scheduler, or 0 */
-	int			writer;			/* the ingest writer, or 0; it may be gone */
+	int			writer;			/* the ingest writer, or 0 */
 	TimestampTz not_before;		/* the launcher does nothing for it until then */
 	TimestampTz started_at;		/* when the launcher asked for it, or it started */
 	int			blocker;		/* pid of a session that wants no scheduler here, or 0 */

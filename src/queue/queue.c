@@ -9,10 +9,10 @@
  *
  *		FREE -> RESERVED (session) -> QUEUED -> TAKEN (writer) -> ANSWERED (session) -> FREE
  *
- * A session that gives up turns RESERVED or ANSWERED into FREE and QUEUED or
- * TAKEN into an orphan, which the writer frees when it comes to it.  A session
- * that ends does the same on exit.  A writer that ends answers what it has taken
- * with "unknown".  Lock order: nothing else is taken under the lock.
+ * A session that gives up frees its slot, unless the writer has it: then it is
+ * an orphan, which the writer frees when it has stored it.  A session that ends
+ * does the same on exit.  A writer that ends answers what it has taken with
+ * "unknown".  Lock order: nothing else is taken under the lock.
  *
  * Nothing of it is durable and nothing needs to be: a sample is acknowledged
  * only after it is in its table.  A crash restart begins with an empty queue and
@@ -59,6 +59,7 @@ struct QueueRequest
 	SlotState	state;			/* lock */
 	bool		orphan;			/* lock: the session has given up */
 	int			next;			/* lock: in the free list or a lane */
+	int			previous;		/* lock: in a lane */
 	int			lane;			/* holder */
 	PGPROC	   *session;		/* holder: whose latch is set by the answer */
 	TimestampTz pushed_at;		/* holder */
@@ -102,6 +103,8 @@ typedef struct Queue
 
 /* A writer that has not come up after this long is asked for again. */
 #define WRITER_START_MS		5000
+/* A session that waits for room looks at least this often: a signal may have gone to one that gave up. */
+#define ROOM_LOOK_MS		100
 
 static Queue *queue = NULL;
 static void *pool_place = NULL;
@@ -113,6 +116,7 @@ static int	writer_lane = QUEUE_NONE;	/* the lane that this process writes for */
 static shmem_request_hook_type previous_shmem_request = NULL;
 static shmem_startup_hook_type previous_shmem_startup = NULL;
 
+static void free_payload(QueueRequest *request);
 static void session_exits(int code, Datum arg);
 static void writer_exits(int code, Datum arg);
 
@@ -188,7 +192,12 @@ void
 queue_require(void)
 {
 	if (queue == NULL)
+	{
 		registry_require();
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("there is no telemetry queue during a binary upgrade")));
+	}
 	if (pool == NULL)
 	{
 		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
@@ -196,6 +205,8 @@ queue_require(void)
 		pool = dsa_attach_in_place(pool_place, NULL);
 		dsa_pin_mapping(pool);
 		MemoryContextSwitchTo(old);
+		/* The area counts who is attached, and lives as long as the server. */
+		on_shmem_exit(dsa_on_shmem_exit_release_in_place, PointerGetDatum(pool_place));
 	}
 }
 
@@ -212,6 +223,19 @@ free_slot(QueueRequest *request)
 	queue->free = request - queue->slots;
 }
 
+/*
+ * May another database have the lane?  Not while it is in use; a writer that
+ * was asked for and never came (its database is gone) does not keep it for ever.
+ */
+static bool
+lane_is_idle(QueueLane *lane, TimestampTz now)
+{
+	return lane->depth == 0 && lane->writer_pid == 0 &&
+		pg_atomic_read_u32(&lane->sessions) == 0 &&
+		(lane->starting_since == 0 ||
+		 TimestampDifferenceExceeds(lane->starting_since, now, WRITER_START_MS));
+}
+
 /* The lane of a database, made if there is none; the caller holds the lock. */
 static int
 lane_of(Oid database)
@@ -220,14 +244,21 @@ lane_of(Oid database)
 
 	for (int i = 0; i < QUEUE_LANES; i++)
 	{
-		QueueLane  *lane = &queue->lanes[i];
-
-		if (lane->database == database)
+		if (queue->lanes[i].database == database)
 			return i;
-		/* A lane whose database is gone, or idle, may be taken over. */
-		if (unused == QUEUE_NONE && lane->depth == 0 && lane->writer_pid == 0 && lane->starting_since == 0 &&
-			pg_atomic_read_u32(&lane->sessions) == 0)
+		if (unused == QUEUE_NONE && !OidIsValid(queue->lanes[i].database))
 			unused = i;
+	}
+	/* None was ever free: one that is idle, whose figures are lost. */
+	if (unused == QUEUE_NONE)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+
+		for (int i = 0; i < QUEUE_LANES && unused == QUEUE_NONE; i++)
+		{
+			if (lane_is_idle(&queue->lanes[i], now))
+				unused = i;
+		}
 	}
 	if (unused != QUEUE_NONE)
 	{
@@ -238,6 +269,36 @@ lane_of(Oid database)
 		lane->head = lane->tail = QUEUE_NONE;
 	}
 	return unused;
+}
+
+/* Take a waiting request out of its lane; the caller holds the lock. */
+static void
+unlink_request(QueueRequest *request)
+{
+	QueueLane  *lane = &queue->lanes[request->lane];
+
+	se_assert(request->state == SLOT_QUEUED);
+	if (request->previous != QUEUE_NONE)
+		queue->slots[request->previous].next = request->next;
+	else
+		lane->head = request->next;
+	if (request->next != QUEUE_NONE)
+		queue->slots[request->next].previous = request->previous;
+	else
+		lane->tail = request->previous;
+	lane->depth--;
+}
+
+/* Wait until somebody may have made room; false once the deadline is over. */
+static bool
+wait_for_room(TimestampTz deadline)
+{
+	long		wait_ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+
+	if (wait_ms <= 0)
+		return false;
+	(void) ConditionVariableTimedSleep(&queue->slot_freed, Min(wait_ms, ROOM_LOOK_MS), PG_WAIT_EXTENSION);
+	return true;
 }
 
 static QueueRequest *
@@ -258,14 +319,48 @@ try_reserve(void)
 	return request;
 }
 
+/* Find room for a large payload; gives up the request when there is none. */
+static void
+reserve_in_pool(QueueRequest *request, Size bytes)
+{
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), queue_wait);
+	bool		ever = bytes < (Size) queue_pool_kb * 1024;
+
+	PG_TRY();
+	{
+		do
+			request->pooled = dsa_allocate_extended(pool, bytes, DSA_ALLOC_NO_OOM | DSA_ALLOC_HUGE);
+		while (!DsaPointerIsValid(request->pooled) && ever && wait_for_room(deadline));
+		ConditionVariableCancelSleep();
+		if (!DsaPointerIsValid(request->pooled))
+			ereport(ERROR,
+					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					 errmsg("telemetry queue has no room for a request of %zu bytes", bytes),
+					 errdetail("Large requests share %d kB.", queue_pool_kb),
+					 errhint("Send fewer samples a call or use telemetry.ingest; or increase sentient_edge.queue_pool and restart the server.")));
+	}
+	PG_CATCH();
+	{
+		queue_abandon();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}
+
 QueueRequest *
 queue_reserve(QueuePayload kind, Size bytes)
 {
 	static bool registered = false;
-	TimestampTz deadline = 0;
+	TimestampTz deadline;
 	QueueRequest *request;
 
 	queue_require();
+	/* Waiting for itself would never end. */
+	if (writer_lane != QUEUE_NONE)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the ingest writer cannot submit samples"),
+				 errhint("A trigger that stores samples must use telemetry.ingest.")));
 	se_assert(held == NULL);
 	if (!registered)
 	{
@@ -276,18 +371,10 @@ queue_reserve(QueuePayload kind, Size bytes)
 	request = try_reserve();
 	if (request == NULL)
 	{
-		ConditionVariablePrepareToSleep(&queue->slot_freed);
 		deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), queue_wait);
-		while ((request = try_reserve()) == NULL)
-		{
-			long		wait_ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
-
-			if (wait_ms <= 0 ||
-				ConditionVariableTimedSleep(&queue->slot_freed, wait_ms, PG_WAIT_EXTENSION))
-				break;
-		}
-		if (request == NULL)
-			request = try_reserve();
+		ConditionVariablePrepareToSleep(&queue->slot_freed);
+		while ((request = try_reserve()) == NULL && wait_for_room(deadline))
+			;
 		ConditionVariableCancelSleep();
 	}
 	if (request == NULL)
@@ -301,18 +388,7 @@ queue_reserve(QueuePayload kind, Size bytes)
 	request->session = MyProc;
 	request->pooled = InvalidDsaPointer;
 	if (bytes > QUEUE_INLINE_BYTES)
-	{
-		request->pooled = dsa_allocate_extended(pool, bytes, DSA_ALLOC_NO_OOM | DSA_ALLOC_HUGE);
-		if (!DsaPointerIsValid(request->pooled))
-		{
-			queue_abandon();
-			ereport(ERROR,
-					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-					 errmsg("telemetry queue has no room for a request of %zu bytes", bytes),
-					 errdetail("Large requests share %d kB.", queue_pool_kb),
-					 errhint("Send fewer samples a call or use telemetry.ingest; or increase sentient_edge.queue_pool and restart the server.")));
-		}
-	}
+		reserve_in_pool(request, bytes);
 	return request;
 }
 
@@ -361,6 +437,7 @@ queue_push(QueueRequest *request)
 		lane = &queue->lanes[number];
 		request->lane = number;
 		request->next = QUEUE_NONE;
+		request->previous = lane->tail;
 		request->state = SLOT_QUEUED;
 		if (lane->tail == QUEUE_NONE)
 			lane->head = request - queue->slots;
@@ -413,27 +490,31 @@ void
 queue_abandon(void)
 {
 	QueueRequest *request = held;
-	bool		freed = false;
+	bool		ours;
 
 	if (request == NULL)
 		return;
-	if (*(volatile SlotState *) &request->state == SLOT_RESERVED)
-		free_payload(request);
 	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
 	held = NULL;
-	if (request->state == SLOT_RESERVED || request->state == SLOT_ANSWERED)
-	{
-		free_slot(request);
-		freed = true;
-	}
-	else
-	{
-		request->orphan = true;
+	if (request->state == SLOT_QUEUED || request->state == SLOT_TAKEN)
 		queue->lanes[request->lane].abandoned++;
+	if (request->state == SLOT_QUEUED)
+	{
+		/* Nobody may ever come for it: a writer that cannot start would leave it here for good. */
+		unlink_request(request);
+		request->state = SLOT_RESERVED;
 	}
+	ours = request->state != SLOT_TAKEN;
+	if (!ours)
+		request->orphan = true;
 	LWLockRelease(queue->lock);
-	if (freed)
-		ConditionVariableSignal(&queue->slot_freed);
+	if (!ours)
+		return;
+	free_payload(request);
+	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
+	free_slot(request);
+	LWLockRelease(queue->lock);
+	ConditionVariableSignal(&queue->slot_freed);
 }
 
 void
@@ -543,8 +624,14 @@ writer_exits(int code, Datum arg)
 	for (int i = 0; i < queue_slots; i++)
 	{
 		QueueRequest *request = &queue->slots[i];
+		bool		taken;
 
-		if (*(volatile SlotState *) &request->state == SLOT_TAKEN && request->lane == writer_lane)
+		if (*(volatile SlotState *) &request->state != SLOT_TAKEN)
+			continue;
+		LWLockAcquire(queue->lock, LW_SHARED);
+		taken = request->state == SLOT_TAKEN && request->lane == writer_lane;
+		LWLockRelease(queue->lock);
+		if (taken)
 			queue_answer(request, &unknown);
 	}
 	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
@@ -560,31 +647,18 @@ queue_take(QueueRequest **requests, int max)
 {
 	QueueLane  *lane = &queue->lanes[writer_lane];
 	int			n = 0;
-	int			freed = 0;
 
 	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
 	while (n < max && lane->head != QUEUE_NONE)
 	{
 		QueueRequest *request = &queue->slots[lane->head];
 
-		lane->head = request->next;
-		if (lane->head == QUEUE_NONE)
-			lane->tail = QUEUE_NONE;
-		lane->depth--;
-		if (request->orphan && !DsaPointerIsValid(request->pooled))
-		{
-			free_slot(request);
-			freed++;
-			continue;
-		}
-		/* An orphan with a payload in the pool goes the whole way: that frees it. */
+		unlink_request(request);
 		request->state = SLOT_TAKEN;
 		requests[n++] = request;
 	}
 	lane->writer_idle = n == 0;
 	LWLockRelease(queue->lock);
-	if (freed > 0)
-		ConditionVariableBroadcast(&queue->slot_freed);
 	return n;
 }
 

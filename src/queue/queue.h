@@ -76,7 +76,10 @@ extern void queue_push(QueueRequest *request);
  */
 extern bool queue_collect(QueueRequest *request, QueueAnswer *answer);
 
-/* Give up the request that this session has, if any; whoever has it frees the slot. */
+/*
+ * Give up the request that this session has, if any: it is gone, unless the
+ * writer has taken it already, who then frees the slot.
+ */
 extern void queue_abandon(void);
 
 /* The session is done with its request, durable or given up. */

@@ -9,7 +9,8 @@
  * that far already, or the session does so itself (submit.c).
  *
  * A batch that fails is rolled back and stored again in halves, until the
- * request at fault is alone and gets the error.  The writer may die at any
+ * request at fault is alone and gets the error.  What waits in vain for a lock
+ * makes the later attempts of its batch wait for less.  The writer may die at any
  * instruction: what was not acknowledged is either stored whole or not at all,
  * and may be sent again.  It stores as sentient_operator, who may insert samples
  * and nothing more.
@@ -53,6 +54,10 @@
 #define FEW_SESSIONS		4
 /* Without work for this long, the writer ends. */
 #define WRITER_IDLE_MS		60000
+
+/* What attempts at the batch may still wait for locks altogether, and whether the first is over. */
+static int64 lock_budget_us;
+static bool first_attempt;
 
 pg_noreturn PGDLLEXPORT void ingest_writer_main(Datum arg);
 
@@ -101,6 +106,18 @@ end_of_wal(void)
 }
 
 /*
+ * How long an attempt may wait for a lock.  A batch whose first attempt waited
+ * in vain is divided again and again, and each part that is stuck waits anew: so
+ * that a thousand requests for a locked table do not take a thousand times as
+ * long, the parts share what one attempt more would have taken.
+ */
+static int
+lock_timeout_ms(void)
+{
+	return first_attempt ? queue_lock_timeout : (int) Max(Min(lock_budget_us / 4000, queue_lock_timeout), 1);
+}
+
+/*
  * Store requests in one transaction and fill their answers.
  */
 static void
@@ -123,7 +140,7 @@ store_requests(QueueRequest **requests, QueueAnswer *answers, int n)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	GetUserIdAndSecContext(&user, &security);
 	SetUserIdAndSecContext(get_role_oid("sentient_operator", false), SECURITY_LOCAL_USERID_CHANGE);
-	snprintf(lock_timeout, sizeof(lock_timeout), "%d", queue_lock_timeout);
+	snprintf(lock_timeout, sizeof(lock_timeout), "%d", lock_timeout_ms());
 	(void) set_config_option("lock_timeout", lock_timeout, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 
@@ -151,10 +168,11 @@ store_requests(QueueRequest **requests, QueueAnswer *answers, int n)
 		}
 	}
 
-	SetUserIdAndSecContext(user, security);
 	PopActiveSnapshot();
 	XactLastCommitEnd = InvalidXLogRecPtr;
+	/* Still as the operator: deferred triggers of the user's run now. */
 	CommitTransactionCommand();
+	SetUserIdAndSecContext(user, security);
 
 	/*
 	 * A duplicate's original may have been committed a moment ago and not be
@@ -174,6 +192,7 @@ store_requests(QueueRequest **requests, QueueAnswer *answers, int n)
 static void
 serve(QueueRequest **requests, QueueAnswer *answers, int n, MemoryContext context)
 {
+	TimestampTz started = GetCurrentTimestamp();
 	volatile bool stored = false;
 
 	MemoryContextSwitchTo(context);
@@ -192,6 +211,8 @@ serve(QueueRequest **requests, QueueAnswer *answers, int n, MemoryContext contex
 		FlushErrorState();
 		AbortOutOfAnyTransaction();
 		RESUME_INTERRUPTS();
+		if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE && !first_attempt)
+			lock_budget_us -= GetCurrentTimestamp() - started;
 		if (n == 1)
 		{
 			memset(&answers[0], 0, sizeof(QueueAnswer));
@@ -201,6 +222,7 @@ serve(QueueRequest **requests, QueueAnswer *answers, int n, MemoryContext contex
 	}
 	PG_END_TRY();
 
+	first_attempt = false;
 	MemoryContextSwitchTo(TopMemoryContext);
 	MemoryContextReset(context);
 	if (stored || n == 1)
@@ -214,16 +236,46 @@ serve(QueueRequest **requests, QueueAnswer *answers, int n, MemoryContext contex
 	serve(requests + n / 2, answers + n / 2, n - n / 2, context);
 }
 
-/* Is the extension there, and is the database not wanted by somebody else? */
+/*
+ * Is the extension there, and is the database not wanted by somebody else?
+ * Without the extension nobody will ever store what waits.
+ */
 static bool
-may_go_on(void)
+may_go_on(QueueRequest **requests)
 {
 	bool		present;
+	int			n;
 
+	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	present = OidIsValid(get_extension_oid("sentient_edge", true));
 	CommitTransactionCommand();
+	if (!present)
+	{
+		QueueAnswer gone = {.sqlerrcode = ERRCODE_UNDEFINED_OBJECT};
+
+		strlcpy(gone.message, "extension \"sentient_edge\" is not installed in this database any more",
+				sizeof(gone.message));
+		while ((n = queue_take(requests, BATCH_REQUESTS)) > 0)
+		{
+			for (int i = 0; i < n; i++)
+				queue_answer(requests[i], &gone);
+		}
+	}
 	return present && registry_writer_may_run();
+}
+
+/*
+ * The defaults that a database or a role may have been given are meant for its
+ * clients, not for the writer.
+ */
+static void
+settle_parameters(void)
+{
+	SetConfigOption("default_transaction_read_only", "off", PGC_USERSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_isolation", "read committed", PGC_USERSET, PGC_S_OVERRIDE);
+	if (GetConfigOption("transaction_timeout", true, false) != NULL)
+		SetConfigOption("transaction_timeout", "0", PGC_USERSET, PGC_S_OVERRIDE);
 }
 
 /*
@@ -242,13 +294,14 @@ ingest_writer_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
 	pgstat_report_appname("sentient_edge ingest writer");
+	settle_parameters();
 
 	answers = palloc(sizeof(QueueAnswer) * BATCH_REQUESTS);
 	context = AllocSetContextCreate(TopMemoryContext, "ingest batch", ALLOCSET_DEFAULT_SIZES);
 	if (!queue_attach_writer())
 		proc_exit(0);
 	registry_writer_attach();
-	if (!may_go_on())
+	if (!may_go_on(requests))
 		proc_exit(0);
 	idle_since = GetCurrentTimestamp();
 
@@ -259,7 +312,10 @@ ingest_writer_main(Datum arg)
 		if (n > 0)
 		{
 			pgstat_report_activity(STATE_RUNNING, "storing submitted samples");
+			first_attempt = true;
+			lock_budget_us = (int64) queue_lock_timeout * 1000;
 			serve(requests, answers, n, context);
+			pgstat_report_stat(false);
 			idle_since = 0;
 		}
 		else
@@ -275,7 +331,7 @@ ingest_writer_main(Datum arg)
 			event = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1000, PG_WAIT_EXTENSION);
 			ResetLatch(MyLatch);
 			if ((event & WL_TIMEOUT) != 0 &&
-				(!may_go_on() ||
+				(!may_go_on(requests) ||
 				 TimestampDifferenceExceeds(idle_since, GetCurrentTimestamp(), WRITER_IDLE_MS)))
 				proc_exit(0);
 		}

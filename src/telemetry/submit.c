@@ -16,6 +16,7 @@
  */
 #include "postgres.h"
 
+#include "access/parallel.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
@@ -35,6 +36,7 @@
 #include "compat.h"
 #include "errors.h"
 #include "queue/queue.h"
+#include "queue/queue_parameters.h"
 #include "telemetry/ingest.h"
 #include "telemetry/ingest_json.h"
 #include "telemetry/submit.h"
@@ -44,7 +46,9 @@ PG_FUNCTION_INFO_V1(telemetry_submit_sample);
 PG_FUNCTION_INFO_V1(telemetry_queue_stats);
 
 /* How often a session that waits looks whether all is well. */
-#define LOOK_MS		200
+#define LOOK_MS			200
+/* A writer that does not come up in this time will not. */
+#define NO_WRITER_MS	20000
 
 static void
 check_may_submit(void)
@@ -58,6 +62,10 @@ check_may_submit(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
 				 errmsg("cannot store samples in a read-only transaction")));
+	if (IsInParallelMode())
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+				 errmsg("cannot store samples during a parallel operation")));
 	queue_require();
 }
 
@@ -85,6 +93,8 @@ writer_waits_for_us(int writer_pid)
 static void
 wait_for_answer(QueueRequest *request, QueueAnswer *answer)
 {
+	TimestampTz without_writer = 0;
+
 	while (!queue_collect(request, answer))
 	{
 		int			event = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
@@ -96,16 +106,27 @@ wait_for_answer(QueueRequest *request, QueueAnswer *answer)
 		{
 			int			writer_pid = queue_ensure_writer();
 
-			if (writer_pid == -1)
+			if (writer_pid > 0)
+				without_writer = 0;
+			else if (without_writer == 0)
+				without_writer = GetCurrentTimestamp();
+			else if (writer_pid == -1 &&
+					 TimestampDifferenceExceeds(without_writer, GetCurrentTimestamp(), queue_wait))
 				ereport(ERROR,
 						(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 						 errmsg("could not start the ingest writer"),
 						 errdetail("No background worker is free."),
 						 errhint("Increase max_worker_processes.")));
+			else if (TimestampDifferenceExceeds(without_writer, GetCurrentTimestamp(), NO_WRITER_MS))
+				ereport(ERROR,
+						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						 errmsg("the ingest writer does not start"),
+						 errhint("The server log says why.")));
 			if (writer_pid > 0 && writer_waits_for_us(writer_pid))
 				ereport(ERROR,
 						(errcode(ERRCODE_T_R_DEADLOCK_DETECTED),
 						 errmsg("the ingest writer waits for a lock of the transaction that waits for it"),
+						 errdetail("Once this transaction has ended the samples may be stored all the same."),
 						 errhint("Call telemetry.submit before the transaction changes telemetry tables, or use telemetry.ingest.")));
 		}
 	}
@@ -122,7 +143,8 @@ standbys_asked_for(void)
 
 /*
  * Has a synchronous standby, if one is asked for, what precedes this position?
- * A wait that was cancelled leaves it behind.
+ * A wait that was cancelled leaves it behind.  (So does one that ended because
+ * the standbys were taken out of the configuration: an error too many then.)
  */
 static bool
 standbys_have(XLogRecPtr position)
