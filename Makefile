@@ -4,6 +4,7 @@
 # make demo             a real flight log, from nothing to queries (KEEP=1 leaves the server up)
 # make test             every suite on throw-away servers of this machine's PostgreSQL
 # make test-matrix      the same on PostgreSQL 17 and 18, and pg_upgrade from 15 to 17
+# make test-faults      ten minutes (FAULT_SECONDS) of faults while clients submit samples
 # make test-sanitize    the SQL suites under AddressSanitizer and UBSan
 # make fuzz             each fuzz target for FUZZ_SECONDS (60)
 # make bench            ingest measured against a bare table
@@ -26,7 +27,7 @@ EXTRA_CLEAN = $(INSTALL_SQL) $(wildcard src/*/*.o)
 PG_CPPFLAGS = -I$(srcdir)/src
 PG_CFLAGS = -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
 
-TOOLS = demo test test-matrix test-sanitize fuzz bench lint
+TOOLS = demo test test-matrix test-faults test-sanitize fuzz bench lint
 
 PG_CONFIG ?= pg_config
 override with_llvm = no
@@ -55,6 +56,10 @@ demo test lint:
 
 test-matrix test-sanitize:
 	@PG_CONFIG='$(PG_CONFIG)' test/tools/$(@:test-%=%)
+
+test-faults:
+	@PG_CONFIG='$(PG_CONFIG)' FAULT_SECONDS='$(or $(FAULT_SECONDS),600)' SUITES=tap \
+		TESTS=test/t/052_submit_faults.pl test/tools/test
 
 fuzz:
 	@FUZZ_SECONDS='$(or $(FUZZ_SECONDS),60)' test/tools/fuzz

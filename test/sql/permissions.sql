@@ -13,6 +13,10 @@ CREATE VIEW routes AS SELECT * FROM (VALUES
 	('ingest_batch', $$SELECT telemetry.ingest_batch(ARRAY['16000000-0000-4000-8000-000000000001']::uuid[], ARRAY[clock_timestamp()])$$),
 	('ingest_mavlink', $$SELECT telemetry.ingest_mavlink('16000000-0000-4000-8000-000000000001', '')$$),
 	('import_tlog', $$SELECT telemetry.import_tlog('16000000-0000-4000-8000-000000000001', '')$$),
+	('submit', $$SELECT telemetry.submit('[]')$$),
+	('submit_sample', $$SELECT telemetry.submit_sample('16000000-0000-4000-8000-000000000404', clock_timestamp())$$),
+	('queue_stats', $$SELECT FROM telemetry.queue_stats$$),
+	('queue_statistics', $$SELECT telemetry.queue_statistics()$$),
 	('retry_rejected', $$SELECT telemetry.retry_rejected()$$),
 	('INSERT', $$INSERT INTO telemetry.drone_telemetry (drone_id, recorded_at) VALUES ('16000000-0000-4000-8000-000000000001', clock_timestamp())$$),
 	('UPDATE', $$UPDATE telemetry.drone_telemetry SET latitude = 1 WHERE drone_id = '16000000-0000-4000-8000-000000000001'$$),
@@ -45,9 +49,10 @@ SELECT p.oid::regprocedure, proconfig FROM pg_proc p WHERE pronamespace = 'telem
 
 -- the right to call is all that a sender needs; nothing of the tables
 GRANT USAGE ON SCHEMA telemetry TO regress_sender;
-GRANT EXECUTE ON FUNCTION telemetry.ingest(jsonb) TO regress_sender;
+GRANT EXECUTE ON FUNCTION telemetry.ingest(jsonb), telemetry.submit(jsonb) TO regress_sender;
 SET ROLE regress_sender;
 SELECT * FROM telemetry.ingest('[{"drone_id": "16000000-0000-4000-8000-000000000001", "timestamp": "2026-05-01T00:00:00Z"}, {"drone_id": "16000000-0000-4000-8000-000000000001"}]');
+SELECT * FROM telemetry.submit('[{"drone_id": "16000000-0000-4000-8000-000000000001", "timestamp": "2026-05-01T00:00:05Z"}, {"drone_id": "16000000-0000-4000-8000-000000000001"}]');
 SELECT * FROM telemetry.drone_telemetry;
 RESET ROLE;
 DELETE FROM telemetry.rejected_samples WHERE drone_id = '16000000-0000-4000-8000-000000000001';
@@ -74,6 +79,7 @@ CREATE FUNCTION public.unnest(uuid[]) RETURNS SETOF uuid LANGUAGE plpgsql AS $$B
 SET search_path = pg_temp, public, pg_catalog;
 SELECT * FROM telemetry.ingest('[{"drone_id": "16000000-0000-4000-8000-000000000001", "timestamp": "2026-05-01T00:00:01Z"},
 	{"drone_id": "16000000-0000-4000-8000-000000000001", "timestamp": "2026-05-01T00:00:02Z", "latitude": 91}, {"drone_id": "16000000-0000-4000-8000-000000000002", "timestamp": "2026-05-01T00:00:02Z"}]');
+SELECT * FROM telemetry.submit('{"drone_id": "16000000-0000-4000-8000-000000000001", "timestamp": "2026-05-01T00:00:04Z"}');
 SELECT * FROM telemetry.retry_rejected();
 INSERT INTO telemetry.drone_telemetry (drone_id, recorded_at) VALUES ('16000000-0000-4000-8000-000000000001', '2026-05-01 00:00:03+00');
 SELECT status FROM telemetry.drone_health('16000000-0000-4000-8000-000000000001');

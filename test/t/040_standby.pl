@@ -31,6 +31,8 @@ is($standby->safe_psql('postgres', $workers), '0', 'no worker runs there');
 is($standby->safe_psql('fleet', "SELECT state FROM sentient_edge.workers WHERE worker = 'launcher'"), 'stopped', 'as the view says');
 my ($status, $out, $err) = $standby->psql('fleet', 'SELECT telemetry.run_maintenance()');
 like($err, qr/cannot execute telemetry.run_maintenance\(\) in a read-only transaction/, 'maintenance is refused there');
+($status, $out, $err) = $standby->psql('fleet', "\\set VERBOSITY verbose\nSELECT telemetry.submit('{\"droneId\": \"$drone\", \"timestamp\": \"2018-04-05T05:06:07Z\"}')");
+like($err, qr/25006: cannot store samples during recovery/, 'samples cannot be submitted there');
 
 $primary->stop;
 $standby->promote;
@@ -41,6 +43,8 @@ $standby->safe_psql('fleet', "INSERT INTO telemetry.drone_telemetry (drone_id, r
 sentient_wait($standby, 'fleet', 'SELECT count(*) = 0 FROM telemetry.drone_telemetry_default', 'rows are moved out of the default partition');
 is($standby->safe_psql('fleet', "SELECT telemetry.ingest('{\"droneId\": \"$drone\", \"timestamp\": \"2018-06-04T05:06:07Z\"}')"),
 	'(1,0,0)', 'and samples are accepted');
+is($standby->safe_psql('fleet', "SELECT telemetry.submit('{\"droneId\": \"$drone\", \"timestamp\": \"2018-06-05T05:06:07Z\"}')"),
+	'(1,0,0)', 'submitted, too');
 is($standby->safe_psql('fleet', "SELECT count(*) FROM telemetry.partitions WHERE state = 'past'"), '4', 'into partitions of their own');
 
 unlike(slurp_file($standby->logfile), qr/PANIC|sentient_edge assertion/, 'no assertion failed');

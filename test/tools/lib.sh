@@ -110,7 +110,8 @@ find_postgres() {
 # Everything that test/tools/test needs, the server included.
 install_test_packages() {
 	find_postgres
-	install_packages libipc-run-perl libtap-parser-sourcehandler-pgtap-perl faketime procps
+	install_packages libipc-run-perl libtap-parser-sourcehandler-pgtap-perl faketime procps \
+		pgbouncer libpq-dev util-linux
 }
 
 # ---- the run's folder ----
@@ -137,6 +138,19 @@ give_run_folder() {
 	[ "$(id -u)" != 0 ] || chown -R "$TEST_USER:" "$RUN"
 }
 
+# A disk that a test can fill: a small tmpfs, where root may mount one (not in
+# every container, and never asked of sudo).  SMALL_DISK is its folder, or empty.
+mount_small_disk() {
+	SMALL_DISK=
+	[ "$(id -u)" = 0 ] || return 0
+	mkdir "$RUN/small"
+	if mount -t tmpfs -o size=16m,mode=0777 sentient_edge "$RUN/small" 2>/dev/null; then
+		SMALL_DISK=$RUN/small
+	else
+		rmdir "$RUN/small"
+	fi
+}
+
 # Run a command as the unprivileged user, in the run's environment.
 as_test_user() {
 	set -- env HOME="$RUN" TMPDIR="$RUN/tmp" "$@"
@@ -160,6 +174,7 @@ end_run() {
 			sleep 0.2
 		done
 	done
+	[ -z "${SMALL_DISK:-}" ] || umount "$SMALL_DISK" || umount -l "$SMALL_DISK" || true
 	if [ -n "${KEEP_RUN:-}" ]; then
 		say "kept: $folder"
 	else

@@ -1,0 +1,133 @@
+--
+-- telemetry.submit and submit_sample: what is stored, what is rejected, what is an error.
+-- (Several sessions at a time: test/t/053_submit.pl.)
+--
+SET timezone = 'UTC';
+SET client_min_messages = warning;
+INSERT INTO core.drones (drone_id, call_sign, drone_type)
+SELECT ('17000000-0000-4000-8000-' || lpad(i::text, 12, '0'))::uuid, 'SUBMIT-' || i, 'quadcopter' FROM generate_series(1, 3) AS i;
+CREATE VIEW refused AS
+SELECT route, reason, sqlstate, payload FROM telemetry.rejected_samples WHERE route = 'submit' ORDER BY rejection_id;
+CREATE VIEW stored AS
+SELECT * FROM telemetry.drone_telemetry WHERE drone_id::text LIKE '17000000%' ORDER BY drone_id, recorded_at;
+
+-- one object, an array, the same again
+SELECT * FROM telemetry.submit('{"droneId": "17000000-0000-4000-8000-000000000001", "timestamp": "2026-09-01T10:00:00Z", "latitude": 47.5, "camera": "on"}');
+SELECT * FROM telemetry.submit('[{"drone_id": "17000000-0000-4000-8000-000000000001", "timestamp": "2026-09-01T10:00:00Z", "latitude": 1},
+	{"drone_id": "17000000-0000-4000-8000-000000000001", "timestamp": "2026-09-01T10:00:01Z", "latitude": 91},
+	{"drone_id": "17000000-0000-4000-8000-000000000001", "timestamp": "2026-09-01T10:00:02Z", "flightMode": "AUTO"},
+	{"drone_id": "17000000-0000-4000-8000-000000000001", "timestamp": "2026-09-01T10:00:02Z", "flightMode": "MANUAL"}]');
+SELECT * FROM telemetry.submit('[]');
+-- every column by typed arguments
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000002', '2026-09-01 10:00:00+00', -90, 180, -1000, 100000, 0, 1000, 0, -1000, 360, -180, 180, -150, -200, 255, 8, 'AUTO.LOITER', '{"a": 1}');
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000002', '2026-09-01 10:00:01+00');
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000002', '2026-09-01 10:00:01+00', latitude => 5);
+\x on
+SELECT to_jsonb(s) - 'received_at' - 'drone_id' AS row FROM stored s;
+\x off
+-- the latest state goes along
+SELECT drone_id, recorded_at, flight_mode, extra FROM telemetry.drone_latest WHERE drone_id::text LIKE '17000000%' ORDER BY 1;
+
+-- what is wrong is kept as it was sent
+SELECT * FROM telemetry.submit_sample(NULL, '2026-09-01 10:00:00+00', 1);
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000001', NULL, 2);
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000001', '2026-09-01 11:00:00+00', 90.5, extra => '{"b": [1]}');
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000001', '2026-09-01 11:00:00+00', 'NaN', flight_mode => 'x');
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000001', '2026-09-01 11:00:00+00', gps_satellites => 256);
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000001', '2026-09-01 11:00:00+00', extra => '[1]');
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000001', '2000-01-01 00:00:00+00', 3);
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000404', '2026-09-01 11:00:00+00', 4, flight_mode => repeat('long ', 3));
+SELECT * FROM telemetry.submit('["text", 5, {}]');
+SELECT reason, sqlstate, payload FROM refused;
+DELETE FROM telemetry.rejected_samples WHERE route = 'submit';
+
+-- larger than a slot, and larger than the pool
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000003', '2026-09-02 00:00:00+00', extra => jsonb_build_object('blob', repeat('x', 1000000)));
+SELECT * FROM telemetry.submit((SELECT jsonb_agg(jsonb_build_object('drone_id', '17000000-0000-4000-8000-000000000003',
+	'timestamp', '2026-09-03T00:00:00Z'::timestamptz + i * interval '1 s', 'n', i)) FROM generate_series(1, 20000) AS i));
+SELECT length(extra->>'blob') FROM stored WHERE recorded_at = '2026-09-02 00:00:00+00';
+SELECT count(*), sum((extra->>'n')::int) FROM stored WHERE recorded_at >= '2026-09-03';
+\set VERBOSITY sqlstate
+SELECT * FROM telemetry.submit(jsonb_build_object('blob', repeat('x', 17000000)));
+\set VERBOSITY default
+-- nothing of that stays in the pool
+SELECT count(*), sum(accepted + duplicate) FROM generate_series(1, 40) AS i,
+	LATERAL telemetry.submit_sample('17000000-0000-4000-8000-000000000003', '2026-09-04 00:00:00+00', extra => jsonb_build_object('blob', repeat('x', 1000000 + i)));
+
+-- a month without a partition
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000001', '2016-02-03 00:00:00+00');
+SELECT tableoid::regclass FROM telemetry.drone_telemetry WHERE recorded_at < '2017-01-01';
+
+-- errors of the whole call
+SELECT * FROM telemetry.submit(NULL);
+SELECT * FROM telemetry.submit('5');
+BEGIN READ ONLY;
+SELECT * FROM telemetry.submit('[]');
+ROLLBACK;
+BEGIN READ ONLY;
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000001', '2026-09-01 12:00:00+00');
+ROLLBACK;
+
+-- it is none of the caller's transaction: a rollback takes nothing back
+BEGIN;
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000001', '2026-09-05 00:00:00+00');
+ROLLBACK;
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000001', '2026-09-05 00:00:00+00');
+-- and a drone that the caller has not committed is unknown
+BEGIN;
+INSERT INTO core.drones (drone_id, call_sign, drone_type) VALUES ('17000000-0000-4000-8000-000000000009', 'SUBMIT-9', 'vtol');
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000009', '2026-09-05 00:00:00+00');
+ROLLBACK;
+DELETE FROM telemetry.rejected_samples WHERE route = 'submit';
+
+-- the writer waits for a lock of the caller's: found, not waited out
+BEGIN;
+LOCK TABLE telemetry.drone_telemetry IN SHARE MODE;
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000001', '2026-09-06 00:00:00+00');
+ROLLBACK;
+-- stopped while it waits: 08007, and sending again is safe
+BEGIN;
+LOCK TABLE telemetry.drone_telemetry IN SHARE MODE;
+SET LOCAL statement_timeout = '100ms';
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000001', '2026-09-06 00:00:01+00');
+ROLLBACK;
+SELECT accepted + duplicate AS stored FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000001', '2026-09-06 00:00:00+00');
+SELECT accepted + duplicate AS stored FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000001', '2026-09-06 00:00:01+00');
+SELECT count(*) FROM stored WHERE recorded_at >= '2026-09-06';
+
+-- triggers of the user's run in the writer, as the operator, to the end of its transaction
+CREATE TABLE seen (who text, at text);
+GRANT INSERT ON seen TO sentient_operator;
+CREATE FUNCTION note_it() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF NEW.latitude = 66 THEN RAISE EXCEPTION 'not this one' USING ERRCODE = 'SB001'; END IF;
+	IF NEW.latitude = 67 THEN PERFORM telemetry.submit('[]'); END IF;
+	IF NEW.latitude = 68 THEN SET ROLE sentient_admin; END IF;
+	INSERT INTO public.seen VALUES (current_user, TG_ARGV[0]);
+	RETURN NULL;
+END $$;
+CREATE TRIGGER at_once AFTER INSERT ON telemetry.drone_telemetry FOR EACH ROW EXECUTE FUNCTION note_it('at once');
+CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON telemetry.drone_telemetry DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION note_it('at commit');
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000001', '2026-09-07 00:00:00+00');
+SELECT who, at FROM seen ORDER BY at;
+\set VERBOSITY sqlstate
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000001', '2026-09-07 00:00:01+00', 66);
+\set VERBOSITY terse
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000001', '2026-09-07 00:00:02+00', 67);
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000001', '2026-09-07 00:00:03+00', 68);
+\set VERBOSITY default
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000001', '2026-09-07 00:00:04+00');
+DROP TRIGGER at_once ON telemetry.drone_telemetry;
+DROP TRIGGER at_commit ON telemetry.drone_telemetry;
+DROP FUNCTION note_it;
+DROP TABLE seen;
+SELECT recorded_at FROM stored WHERE recorded_at >= '2026-09-07';
+
+-- figures
+SELECT depth, writer_pid IS NOT NULL AS has_writer, writer_restarts >= 0 AS restarts, batches > 0 AS batches, requests >= batches AS requests, samples > 20000 AS samples,
+	samples_per_batch > 1 AS per_batch, rejected > 10 AS rejected, failed >= 3 AS failed, wait_p50_ms > 0 AS p50, wait_p99_ms >= wait_p50_ms AS p99
+FROM telemetry.queue_stats;
+
+DROP VIEW refused, stored;
+TRUNCATE telemetry.drone_telemetry;
+DELETE FROM core.drones WHERE drone_id::text LIKE '17000000%';

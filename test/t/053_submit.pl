@@ -1,0 +1,182 @@
+# 053_submit.pl
+#		telemetry.submit by several sessions at a time: a failing neighbour, a writer
+#		that dies, ends, cannot start or is not wanted, a queue that is full, and what
+#		a session that gives up leaves behind.
+
+use strict;
+use warnings FATAL => 'all';
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time usleep);
+
+use IPC::Run qw(start);
+
+use lib 'test/t';
+use SentientEdge;
+
+my $node = sentient_server('submit', conf => "sentient_edge.queue_slots = 16\nsentient_edge.queue_pool = 1MB\nmax_worker_processes = 12\nlog_statement = none\n");
+sentient_database($node, 'fleet');
+sentient_database($node, 'other');
+my $drone = sentient_drone($node, 'fleet', 'a-1');
+sentient_drone($node, 'other', 'o-1');
+my $second = 0;
+
+sub sample_sql { my ($more) = @_; return sprintf("SELECT 'told ' || accepted || duplicate || rejected FROM telemetry.submit_sample('$drone', timestamptz '2026-03-01 00:00:00+00' + %d * interval '1 s'%s)", $second++, $more ? ", $more" : ''); }
+
+# A session in the background, one command after the other; finish() tells what it said.
+sub session
+{
+	my ($database, @sql) = @_;
+	my %s = (out => '', err => '');
+
+	$s{handle} = start([ 'psql', '-XAtq', '-v', 'VERBOSITY=verbose', '-d', $node->connstr($database), map { ('-c', $_) } @sql ],
+		'<', '/dev/null', '>', \$s{out}, '2>', \$s{err}, IPC::Run::timeout(60));
+	return \%s;
+}
+sub finish { my ($s) = @_; $s->{handle}->finish; return "$s->{out}$s->{err}"; }
+
+sub waiting { my ($n, $database) = @_; $database //= 'fleet'; return $node->poll_query_until('postgres', qq{SELECT count(*) >= $n FROM pg_stat_activity WHERE datname = '$database' AND state = 'active' AND query LIKE '%submit%' AND backend_type = 'client backend' AND pid <> pg_backend_pid() AND wait_event_type = 'Extension'}); }
+sub writer { my ($database) = @_; $database //= 'fleet'; return $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE datname = '$database' AND backend_type = 'sentient_edge ingest writer'"); }
+# A session that holds a lock on the table until unlock().
+sub lock_table
+{
+	my $s = session('fleet', 'BEGIN; LOCK TABLE telemetry.drone_telemetry IN SHARE MODE; SELECT pg_sleep(60)');
+
+	$node->poll_query_until('fleet', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE 'BEGIN; LOCK%' AND wait_event = 'PgSleep'}) or die 'no lock';
+	return $s;
+}
+sub unlock
+{
+	my ($s) = @_;
+
+	$node->safe_psql('fleet', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'BEGIN; LOCK%' AND wait_event = 'PgSleep'});
+	finish($s);
+	return;
+}
+sub setting { my ($name, $value) = @_; $node->safe_psql('postgres', "ALTER SYSTEM SET $name = '$value'"); $node->reload; usleep(200_000); return; }
+sub stat_of { my ($column) = @_; return $node->safe_psql('fleet', "SELECT $column FROM telemetry.queue_stats"); }
+
+is($node->safe_psql('fleet', sample_sql()), 'told 100', 'a sample is stored');
+
+# ---- a failing neighbour ----
+$node->safe_psql('fleet', q{
+	CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN IF NEW.latitude = 66 THEN RAISE 'poison' USING ERRCODE = 'SB001'; END IF; RETURN NEW; END$$;
+	CREATE TRIGGER refuse BEFORE INSERT ON telemetry.drone_telemetry FOR EACH ROW EXECUTE FUNCTION public.refuse()});
+setting('sentient_edge.queue_lock_timeout', '20s');
+my $lock = lock_table();
+my @neighbours = map { session('fleet', sample_sql($_ == 4 ? 'latitude => 66' : 'latitude => 1')) } 1 .. 9;
+ok(waiting(9), 'nine sessions wait');
+my $batches = stat_of('batches');
+unlock($lock);
+my @told = map { finish($_) } @neighbours;
+like($told[3], qr/SB001: could not store samples: poison/, 'the sample at fault has the error');
+is(scalar(grep { $_ eq "told 100\n" } @told), 8, 'its neighbours are stored');
+cmp_ok(stat_of('batches') - $batches, '<', 8, 'by fewer transactions than sessions');
+$node->safe_psql('fleet', 'DROP TRIGGER refuse ON telemetry.drone_telemetry; DROP FUNCTION public.refuse()');
+
+# ---- the writer is told to go ----
+$lock = lock_table();
+my $taken = session('fleet', sample_sql());
+waiting(1);
+sentient_wait($node, 'postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'sentient_edge ingest writer' AND wait_event_type = 'Lock'", 'the writer waits for a lock');
+my $queued = session('fleet', sample_sql());
+waiting(2);
+my $before = writer();
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($before)");
+like(finish($taken), qr/08007: could not store samples: the ingest writer ended/, 'what the writer had taken is in doubt');
+unlock($lock);
+is(finish($queued), "told 100\n", 'what it had not taken is stored by its successor');
+isnt(writer(), $before, 'which is another process');
+cmp_ok(stat_of('writer_restarts'), '>=', 1, 'and is counted');
+
+# cancelled: what was taken is in doubt, and its slot comes back
+$lock = lock_table();
+$taken = session('fleet', "SET statement_timeout = '300ms'", sample_sql());
+like(finish($taken), qr/08007: stopped waiting for the ingest writer/, 'statement_timeout while waiting');
+unlock($lock);
+$second--;
+like($node->safe_psql('fleet', sample_sql()), qr/told (100|010)/, 'sending again is safe');
+
+# ---- locks ----
+setting('sentient_edge.queue_lock_timeout', '500ms');
+$lock = lock_table();
+my $started = time;
+my @stuck = map { session('fleet', sample_sql()) } 1 .. 12;
+@told = map { finish($_) } @stuck;
+is(scalar(grep { /55P03: could not store samples/ } @told), 12, 'all samples for a locked table fail with 55P03');
+cmp_ok(time - $started, '<', 4, 'and do not wait for one another');
+unlock($lock);
+
+# ---- the queue is full ----
+setting('sentient_edge.queue_lock_timeout', '20s');
+$lock = lock_table();
+my @full = map { session('fleet', sample_sql()) } 1 .. 16;
+ok(waiting(16), 'sixteen sessions have all slots');
+my ($status, $out, $err) = $node->psql('fleet', "\\set VERBOSITY verbose\nSET sentient_edge.queue_wait = '300ms'; " . sample_sql());
+like($err, qr/53400: telemetry queue is full/, 'another one is refused');
+like($err, qr/All 16 slots are in use/, 'and told why');
+my $patient = session('fleet', "SET sentient_edge.queue_wait = '30s'", sample_sql());
+($status, $out, $err) = $node->psql('other', "\\set VERBOSITY verbose\nSET sentient_edge.queue_wait = 0; SELECT telemetry.submit('[]')");
+like($err, qr/53400: telemetry queue is full/, 'in another database, too');
+unlock($lock);
+is(scalar(grep { finish($_) eq "told 100\n" } @full), 16, 'when the writer goes on all are stored');
+is(finish($patient), "told 100\n", 'and the one that had patience');
+
+# the same with the room for large requests
+$lock = lock_table();
+my $large = q{extra => jsonb_build_object('blob', repeat('x', 700000))};
+my @large = map { session('fleet', sample_sql($large)) } 1 .. 2;
+waiting(2);
+($status, $out, $err) = $node->psql('fleet', "\\set VERBOSITY verbose\nSET sentient_edge.queue_wait = '300ms'; " . sample_sql($large));
+like($err, qr/53400: telemetry queue has no room for a request of 7\d+ bytes/, 'no room for a large request');
+unlock($lock);
+is(scalar(grep { finish($_) eq "told 100\n" } @large), 2, 'one that waits gets it');
+
+# ---- statistics reach the tables while the writer is busy ----
+sentient_wait($node, 'fleet', q{SELECT sum(n_tup_ins) > 10 FROM pg_stat_user_tables WHERE schemaname = 'telemetry' AND relname LIKE 'drone\_telemetry%'}, 'rows are reported to the statistics');
+
+# ---- databases ----
+like($node->safe_psql('other', q{SELECT telemetry.submit('[]')}), qr/^\(0,0,0\)$/, 'another database has a writer of its own');
+my $requests = stat_of('requests');
+ok(writer('other') ne '', 'it runs');
+$node->safe_psql('postgres', 'ALTER DATABASE other RENAME TO third');
+is(writer('third'), '', 'it steps aside when its database is renamed');
+like($node->safe_psql('third', q{SELECT telemetry.submit('[]')}), qr/^\(0,0,0\)$/, 'and is started again');
+$node->safe_psql('postgres', 'CREATE DATABASE fourth TEMPLATE third');
+like($node->safe_psql('fourth', q{SELECT telemetry.submit('[]')}), qr/^\(0,0,0\)$/, 'in a copy as well');
+$node->safe_psql('postgres', 'DROP DATABASE third');
+$node->safe_psql('postgres', 'DROP DATABASE fourth');
+is(stat_of('requests'), $requests, "another database's lane is not taken away");
+# a database of its own standing: its defaults are for clients
+$node->safe_psql('postgres', q{ALTER DATABASE fleet SET default_transaction_read_only = on; ALTER DATABASE fleet SET default_transaction_isolation = 'serializable'});
+$node->safe_psql('postgres', 'SELECT pg_terminate_backend(' . writer() . ')');
+is($node->safe_psql('fleet', 'SET transaction_read_only = off; ' . sample_sql()), 'told 100', 'the writer minds no defaults of the database');
+$node->safe_psql('postgres', 'ALTER DATABASE fleet RESET ALL');
+
+# ---- no worker to be had ----
+setting('sentient_edge.queue_lock_timeout', '1s');
+$node->safe_psql('postgres', 'ALTER DATABASE fleet SET sentient_edge.queue_wait = 300');
+$node->append_conf('postgresql.conf', "max_worker_processes = 2\n");
+$node->restart;
+sentient_wait($node, 'postgres', q{SELECT count(*) = 2 FROM pg_stat_activity WHERE backend_type LIKE 'sentient_edge%'}, 'launcher and scheduler have all workers');
+my @errors = map { ($node->psql('fleet', "\\set VERBOSITY verbose\n" . sample_sql()))[2] } 1 .. 20;
+is(scalar(grep { /53400: could not start the ingest writer/ } @errors), 20, 'twenty sessions get no writer') or diag("@errors");
+is(stat_of('depth'), 0, 'and leave nothing in the queue of sixteen');
+$node->append_conf('postgresql.conf', "max_worker_processes = 12\n");
+$node->restart;
+is($node->safe_psql('fleet', sample_sql()), 'told 100', 'with a worker all is well');
+
+# ---- the extension goes ----
+$node->safe_psql('fleet', 'SET client_min_messages = warning; DROP EXTENSION sentient_edge CASCADE');
+($status, $out, $err) = $node->psql('fleet', "SELECT telemetry.submit('[]')");
+like($err, qr/does not exist/, 'without the extension there is no function');
+sentient_wait($node, 'postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = 'fleet' AND backend_type = 'sentient_edge ingest writer'}, 'and no writer');
+$node->safe_psql('fleet', 'SET client_min_messages = warning; CREATE EXTENSION sentient_edge CASCADE');
+$drone = sentient_drone($node, 'fleet', 'a-2');
+is($node->safe_psql('fleet', sample_sql()), 'told 100', 'with it again samples are stored');
+
+unlike(slurp_file($node->logfile), qr/PANIC|sentient_edge assertion|was terminated by signal/, 'nothing crashed');
+$node->stop;
+done_testing();
