@@ -51,6 +51,12 @@
 #define compat_extension_ownercheck(extension, role)	pg_extension_ownercheck(extension, role)
 #endif
 
+#if PG_VERSION_NUM >= 170000
+#define compat_log_message(prefix, message, size)	LogLogicalMessage(prefix, message, size, true, false)
+#else
+#define compat_log_message(prefix, message, size)	LogLogicalMessage(prefix, message, size, true)
+#endif
+
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn								pg_attribute_noreturn()
 #endif

@@ -26,12 +26,14 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_index.h"
 #include "common/hashfn.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "replication/message.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -598,6 +600,19 @@ count_outcomes(IngestBatch *batch, IngestOutcome *outcomes)
 	se_assert(batch->counts.accepted + batch->counts.duplicate + batch->counts.rejected == batch->nsent);
 }
 
+/*
+ * A duplicate says that its original is stored.  The ingest writer's commits can
+ * be seen before they are durable, and the commit of a transaction that has
+ * written nothing waits for nothing: one record of its own makes it wait for
+ * all that precedes it, on synchronous standbys as well.
+ */
+static void
+make_duplicates_durable(void)
+{
+	if (!TransactionIdIsValid(GetTopTransactionIdIfAny()) || XactLastRecEnd == InvalidXLogRecPtr)
+		(void) compat_log_message("sentient_edge", "", 0);
+}
+
 static IngestCounts
 finish(IngestBatch *batch, IngestOutcome *outcomes)
 {
@@ -631,6 +646,8 @@ finish(IngestBatch *batch, IngestOutcome *outcomes)
 	}
 
 	count_outcomes(batch, outcomes);
+	if (batch->counts.duplicate > 0)
+		make_duplicates_durable();
 	if (batch->rejected != NULL && outcomes == NULL)
 		rejected_write(batch->route, batch->rejected);
 

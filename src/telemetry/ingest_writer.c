@@ -19,7 +19,6 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "access/xlog_internal.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -87,22 +86,6 @@ add_request(IngestBatch *batch, JsonReader *reader, QueueRequest *request)
 	else
 		json_reader_read_all(reader, payload);
 	return ingest_count_sent(batch) - before;
-}
-
-/*
- * The end of what is in WAL by now, as a position that can be flushed.
- */
-static XLogRecPtr
-end_of_wal(void)
-{
-	XLogRecPtr	next = GetXLogInsertRecPtr();
-	uint64		in_page = next % XLOG_BLCKSZ;
-
-	/* The next record would come behind a page header that is not written yet. */
-	if (in_page == (XLogSegmentOffset(next, wal_segment_size) < XLOG_BLCKSZ ?
-					SizeOfXLogLongPHD : SizeOfXLogShortPHD))
-		next -= in_page;
-	return next;
 }
 
 /*
@@ -174,11 +157,8 @@ store_requests(QueueRequest **requests, QueueAnswer *answers, int n)
 	CommitTransactionCommand();
 	SetUserIdAndSecContext(user, security);
 
-	/*
-	 * A duplicate's original may have been committed a moment ago and not be
-	 * flushed either: then everything up to here is to be durable.
-	 */
-	durable_at = counts.duplicate > 0 ? end_of_wal() : XactLastCommitEnd;
+	/* The originals of duplicates come before this commit, and it has one if there are any. */
+	durable_at = XactLastCommitEnd;
 	if (queue_sessions() > FEW_SESSIONS)
 		XLogFlush(durable_at);
 	for (int i = 0; i < n; i++)

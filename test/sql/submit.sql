@@ -18,6 +18,11 @@ SELECT * FROM telemetry.submit('[{"drone_id": "17000000-0000-4000-8000-000000000
 	{"drone_id": "17000000-0000-4000-8000-000000000001", "timestamp": "2026-09-01T10:00:02Z", "flightMode": "AUTO"},
 	{"drone_id": "17000000-0000-4000-8000-000000000001", "timestamp": "2026-09-01T10:00:02Z", "flightMode": "MANUAL"}]');
 SELECT * FROM telemetry.submit('[]');
+-- a transaction that only met duplicates, whose originals may be a moment old, has a commit that waits for them
+BEGIN;
+SELECT * FROM telemetry.ingest('{"droneId": "17000000-0000-4000-8000-000000000001", "timestamp": "2026-09-01T10:00:00Z"}');
+SELECT pg_current_xact_id_if_assigned() IS NOT NULL AS has_commit;
+COMMIT;
 -- every column by typed arguments
 SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000002', '2026-09-01 10:00:00+00', -90, 180, -1000, 100000, 0, 1000, 0, -1000, 360, -180, 180, -150, -200, 255, 8, 'AUTO.LOITER', '{"a": 1}');
 SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000002', '2026-09-01 10:00:01+00');

@@ -152,15 +152,15 @@ is(stat_of('requests'), $requests, "another database's lane is not taken away");
 # a database of its own standing: its defaults are for clients
 $node->safe_psql('postgres', q{ALTER DATABASE fleet SET default_transaction_read_only = on; ALTER DATABASE fleet SET default_transaction_isolation = 'serializable'});
 $node->safe_psql('postgres', 'SELECT pg_terminate_backend(' . writer() . ')');
-is($node->safe_psql('fleet', 'SET transaction_read_only = off; ' . sample_sql()), 'told 100', 'the writer minds no defaults of the database');
+is($node->safe_psql('fleet', 'SET default_transaction_read_only = off; ' . sample_sql()), 'told 100', 'the writer minds no defaults of the database');
 $node->safe_psql('postgres', 'ALTER DATABASE fleet RESET ALL');
 
 # ---- no worker to be had ----
 setting('sentient_edge.queue_lock_timeout', '1s');
 $node->safe_psql('postgres', 'ALTER DATABASE fleet SET sentient_edge.queue_wait = 300');
-$node->append_conf('postgresql.conf', "max_worker_processes = 2\n");
+$node->append_conf('postgresql.conf', "max_worker_processes = 3\n");
 $node->restart;
-sentient_wait($node, 'postgres', q{SELECT count(*) = 2 FROM pg_stat_activity WHERE backend_type LIKE 'sentient_edge%'}, 'launcher and scheduler have all workers');
+sentient_wait($node, 'postgres', q{SELECT count(*) = 2 FROM pg_stat_activity WHERE backend_type LIKE 'sentient_edge%'}, 'launcher, scheduler and the logical replication launcher have all workers');
 my @errors = map { ($node->psql('fleet', "\\set VERBOSITY verbose\n" . sample_sql()))[2] } 1 .. 20;
 is(scalar(grep { /53400: could not start the ingest writer/ } @errors), 20, 'twenty sessions get no writer') or diag("@errors");
 is(stat_of('depth'), 0, 'and leave nothing in the queue of sixteen');
