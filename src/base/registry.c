@@ -124,7 +124,8 @@ registry_claim(Oid database)
 		{
 			DatabaseSlot *other = &registry->slots[i];
 
-			if (other->state == SCHEDULER_ABSENT && other->pid == 0 && other->blocker == 0 && !other->examine &&
+			if (other->state == SCHEDULER_ABSENT && other->pid == 0 && other->writer == 0 &&
+				other->blocker == 0 && !other->examine &&
 				(slot == NULL || other->started_at < slot->started_at))
 				slot = other;
 		}
@@ -173,14 +174,8 @@ registry_writer_attach(void)
 	DatabaseSlot *slot;
 
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
-	slot = registry_find(MyDatabaseId);
-	if (slot == NULL)
-	{
-		/* The launcher has not seen the database yet, or does not care for it. */
-		slot = registry_find(InvalidOid);
-		if (slot != NULL)
-			slot->database = MyDatabaseId;
-	}
+	/* The launcher may not have seen the database yet. */
+	slot = registry_claim(MyDatabaseId);
 	if (slot != NULL)
 		slot->writer = MyProcPid;
 	LWLockRelease(registry->lock);

@@ -26,7 +26,6 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "tcop/tcopprot.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -34,6 +33,7 @@
 #include "utils/timestamp.h"
 
 #include "base/registry.h"
+#include "base/worker.h"
 #include "compat.h"
 #include "errors.h"
 #include "queue/queue.h"
@@ -246,19 +246,6 @@ may_go_on(QueueRequest **requests)
 }
 
 /*
- * The defaults that a database or a role may have been given are meant for its
- * clients, not for the writer.
- */
-static void
-settle_parameters(void)
-{
-	SetConfigOption("default_transaction_read_only", "off", PGC_USERSET, PGC_S_OVERRIDE);
-	SetConfigOption("default_transaction_isolation", "read committed", PGC_USERSET, PGC_S_OVERRIDE);
-	if (GetConfigOption("transaction_timeout", true, false) != NULL)
-		SetConfigOption("transaction_timeout", "0", PGC_USERSET, PGC_S_OVERRIDE);
-}
-
-/*
  * The worker's loop.
  */
 void
@@ -269,12 +256,10 @@ ingest_writer_main(Datum arg)
 	MemoryContext context;
 	TimestampTz idle_since;
 
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, die);
-	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
-	pgstat_report_appname("sentient_edge ingest writer");
-	settle_parameters();
+	worker_prepare();
+	worker_connect(DatumGetObjectId(arg), "sentient_edge ingest writer");
+	/* The sessions were asked already. */
+	SetConfigOption("default_transaction_read_only", "off", PGC_USERSET, PGC_S_OVERRIDE);
 
 	answers = palloc(sizeof(QueueAnswer) * BATCH_REQUESTS);
 	context = AllocSetContextCreate(TopMemoryContext, "ingest batch", ALLOCSET_DEFAULT_SIZES);
