@@ -45,7 +45,7 @@ FROM routes ORDER BY route;
 -- PUBLIC runs none of the module's functions
 SELECT p.oid::regprocedure FROM pg_proc p, aclexplode(coalesce(proacl, acldefault('f', proowner))) a WHERE pronamespace = 'telemetry'::regnamespace AND a.grantee = 0;
 -- the functions that run as their owner say where they look
-SELECT p.oid::regprocedure, proconfig FROM pg_proc p WHERE pronamespace = 'telemetry'::regnamespace AND prosecdef ORDER BY 1::text;
+SELECT p.oid::regprocedure, proconfig FROM pg_proc p WHERE pronamespace = 'telemetry'::regnamespace AND prosecdef ORDER BY p.oid::regprocedure::text;
 
 -- the right to call is all that a sender needs; nothing of the tables
 GRANT USAGE ON SCHEMA telemetry TO regress_sender;
