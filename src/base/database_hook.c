@@ -4,7 +4,7 @@
  *		of, seen by a ProcessUtility hook in a preloaded server.
  *
  * DROP DATABASE, ALTER DATABASE RENAME or SET TABLESPACE and CREATE DATABASE
- * with a template need the database to themselves: its scheduler is ended
+ * with a template need the database to themselves: its workers are ended
  * before, if the user may do what is asked, and kept away until the statement
  * has ended in whatever way.  CREATE and DROP EXTENSION wake the launcher and
  * the scheduler once they have committed.
