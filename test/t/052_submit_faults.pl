@@ -124,8 +124,8 @@ sub fault
 	$strike->($out);
 	my $at_strike = lines($log, '\t00000\t1\t');
 	$deadline = time + 60;
-	# they are served again
-	usleep(20_000) while !$arg{no_more} && lines($log, '\t00000\t1\t') < $at_strike + 100 && time < $deadline;
+	usleep(20_000) while lines($log, '\t00000\t1\t') < $at_strike + 100 && time < $deadline;
+	cmp_ok(lines($log, '\t00000\t1\t'), '>=', $at_strike + 100, "$name: the clients are served again");
 	usleep($load * 1e6);
 	$run->pump_nb;
 	kill 'TERM', @running;

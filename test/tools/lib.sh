@@ -144,7 +144,7 @@ mount_small_disk() {
 	SMALL_DISK=
 	[ "$(id -u)" = 0 ] || return 0
 	mkdir "$RUN/small"
-	if mount -t tmpfs -o size=16m,mode=0777 sentient_edge "$RUN/small" 2>/dev/null; then
+	if mount -t tmpfs -o size=256m,mode=0777 sentient_edge "$RUN/small" 2>/dev/null; then
 		SMALL_DISK=$RUN/small
 	else
 		rmdir "$RUN/small"
