@@ -75,7 +75,7 @@ struct SampleStore
 	TupleDesc	slot_desc;		/* the parent's, for the executor's parameters */
 	SnapshotData dirty;
 	bool		executor_only;	/* the parent has INSERT triggers of the user's */
-	SPIPlanPtr	insert_plan;	/* for partitions that the executor writes */
+	bool		used_executor;
 	bool		used_default;
 	PartitionWriter *writers;
 	PartitionWriter *current;
@@ -318,15 +318,19 @@ static void
 insert_by_executor(SampleStore *store, const Sample *sample, SampleState *state)
 {
 	TupleTableSlot *slot = MakeTupleTableSlot(store->slot_desc, &TTSOpsVirtual);
+	static SPIPlanPtr insert_plan = NULL;	/* for the session: one a store would outlive errors */
 	char		nulls[SAMPLE_NCOLUMNS];
 	Oid			types[SAMPLE_NCOLUMNS];
 
+	store->used_executor = true;
 	SPI_connect();
-	if (store->insert_plan == NULL)
+	if (insert_plan == NULL)
 	{
+		SPIPlanPtr	plan;
+
 		for (int i = 0; i < SAMPLE_NCOLUMNS; i++)
 			types[i] = TupleDescAttr(store->slot_desc, i)->atttypid;
-		store->insert_plan =
+		plan =
 			SPI_prepare("INSERT INTO telemetry.drone_telemetry"
 						" (drone_id, recorded_at, latitude, longitude, altitude_m, relative_altitude_m,"
 						" battery_percentage, battery_voltage_v, ground_speed_ms, vertical_speed_ms, heading_deg,"
@@ -335,14 +339,15 @@ insert_by_executor(SampleStore *store, const Sample *sample, SampleState *state)
 						" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,"
 						" $18, $19, $20) ON CONFLICT (drone_id, recorded_at) DO NOTHING",
 						SAMPLE_NCOLUMNS, types);
-		if (store->insert_plan == NULL)
+		if (plan == NULL)
 			elog(ERROR, "could not prepare the insertion of a sample: %s", SPI_result_code_string(SPI_result));
-		SPI_keepplan(store->insert_plan);
+		SPI_keepplan(plan);
+		insert_plan = plan;
 	}
 	sample_store_slot(sample, store->received_at, slot);
 	for (int i = 0; i < SAMPLE_NCOLUMNS; i++)
 		nulls[i] = slot->tts_isnull[i] ? 'n' : ' ';
-	if (SPI_execute_plan(store->insert_plan, slot->tts_values, nulls, false, 0) != SPI_OK_INSERT)
+	if (SPI_execute_plan(insert_plan, slot->tts_values, nulls, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not insert a sample through the executor");
 	*state = SPI_processed > 0 ? SAMPLE_STORED : SAMPLE_DUPLICATE;
 	SPI_finish();
@@ -432,7 +437,7 @@ sample_store_append(SampleStore *store, const Sample *sample, SampleState *state
 bool
 sample_store_used_executor(const SampleStore *store)
 {
-	return store->insert_plan != NULL;
+	return store->used_executor;
 }
 
 /*
@@ -460,8 +465,6 @@ sample_store_close(SampleStore *store)
 		}
 		table_close(writer->rel, NoLock);
 	}
-	if (store->insert_plan != NULL)
-		SPI_freeplan(store->insert_plan);
 	FreeExecutorState(store->estate);
 	MemoryContextDelete(store->context);
 	return used_default;

@@ -122,6 +122,11 @@ SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000001', '2
 SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000001', '2026-09-07 00:00:03+00', 68);
 \set VERBOSITY default
 SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000001', '2026-09-07 00:00:04+00');
+-- an error leaves nothing behind in the process
+DO $$BEGIN FOR i IN 1 .. 5 LOOP BEGIN
+	PERFORM telemetry.ingest('{"drone_id": "17000000-0000-4000-8000-000000000001", "timestamp": "2026-09-07T00:00:01Z", "latitude": 66}');
+EXCEPTION WHEN SQLSTATE 'SB001' THEN NULL; END; END LOOP; END$$;
+SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'CachedPlanSource' AND ident LIKE 'INSERT INTO telemetry.drone\_telemetry %';
 DROP TRIGGER at_once ON telemetry.drone_telemetry;
 DROP TRIGGER at_commit ON telemetry.drone_telemetry;
 DROP FUNCTION note_it;
