@@ -179,4 +179,14 @@ is($node->safe_psql('fleet', sample_sql()), 'told 100', 'with it again samples a
 
 unlike(slurp_file($node->logfile), qr/PANIC|sentient_edge assertion|was terminated by signal/, 'nothing crashed');
 $node->stop;
+
+# ---- without the preload ----
+$node = sentient_server('plain', preload => 0);
+sentient_database($node, 'fleet');
+for my $call ("telemetry.submit('[]')", "telemetry.submit_sample(NULL, NULL)", 'telemetry.queue_stats')
+{
+	($status, $out, $err) = $node->psql('fleet', "\\set VERBOSITY verbose\nSELECT * FROM $call");
+	like($err, qr/55000: sentient_edge is not preloaded.*HINT:  Add sentient_edge to shared_preload_libraries/s, "$call needs the preload and says so");
+}
+$node->stop;
 done_testing();
