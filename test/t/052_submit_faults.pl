@@ -58,6 +58,16 @@ $node->safe_psql('fleet', qq{
 	CREATE TABLE public.told (client int, n bigint, state text, accepted int, duplicate int, rejected int);
 	SELECT telemetry.ingest('{"drone_id": "52000000-0000-4000-8000-000000000001", "timestamp": "2026-03-01T00:00:00Z"}');});
 
+# What a query says; undef while the server does not answer.  (Not by standard input: a
+# psql that cannot connect leaves it unread, and the test would get a broken pipe.)
+sub ask
+{
+	my ($query) = @_;
+	my $out = '';
+
+	return run([ 'psql', '-XAtq', '-d', $node->connstr('fleet'), '-c', $query ], '<', '/dev/null', '>', \$out, '2>', '/dev/null') ? $out =~ s/\s+\z//r : undef;
+}
+
 sub writer_pid
 {
 	my $deadline = time + 30;
@@ -65,8 +75,7 @@ sub writer_pid
 
 	while ($pid eq '' && time < $deadline)
 	{
-		my ($status, $out) = $node->psql('fleet', q{SELECT pid FROM pg_stat_activity WHERE datname = 'fleet' AND backend_type = 'sentient_edge ingest writer'});
-		$pid = $status == 0 ? $out : '';
+		$pid = ask(q{SELECT pid FROM pg_stat_activity WHERE datname = 'fleet' AND backend_type = 'sentient_edge ingest writer'}) // '';
 		usleep(20_000) if $pid eq '';
 	}
 	return $pid eq '' ? BAIL_OUT('there is no writer') : $pid;
@@ -89,7 +98,7 @@ sub wait_for_server
 
 	while (1)
 	{
-		last if $start ? $node->start(fail_ok => 1) : ($node->psql('fleet', 'SELECT 1'))[0] == 0;
+		last if $start ? $node->start(fail_ok => 1) : defined ask('SELECT 1');
 		die 'the server does not come back' if time > $deadline;
 		$node->stop('immediate', fail_ok => 1) if $start;
 		usleep(200_000);
