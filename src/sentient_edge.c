@@ -14,6 +14,7 @@
 
 #include "base/base.h"
 #include "partition/partition.h"
+#include "telemetry/watch.h"
 
 PG_MODULE_MAGIC;
 
@@ -24,5 +25,6 @@ _PG_init(void)
 {
 	base_init();
 	partition_init();
+	watch_init();
 	MarkGUCPrefixReserved("sentient_edge");
 }

@@ -8,6 +8,11 @@
  * the order in which ingest.c does it.  Together they check what a constraint
  * cannot: the drones exist and the times lie in the accepted window.
  *
+ * For alerts the row trigger only asks of each row whether it may break a rule,
+ * which takes no memory and no look-up.  The rows of a drone with such a row, or
+ * with an alert state already, are read again by the statement trigger, in order
+ * of time, whatever order they came in.
+ *
  * A transition table would do with one trigger, but takes COPY into a
  * partitioned table off its multi-insert path and copies every row once more.
  *
@@ -29,6 +34,7 @@
 #include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "executor/executor.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -39,19 +45,28 @@
 #include "utils/timestamp.h"
 
 #include "base/settings.h"
+#include "base/sql.h"
 #include "compat.h"
 #include "errors.h"
 #include "partition/partition.h"
 #include "telemetry/latest.h"
+#include "telemetry/watch.h"
 
 PG_FUNCTION_INFO_V1(telemetry_after_insert_sample);
 PG_FUNCTION_INFO_V1(telemetry_after_insert_samples);
+
+/* Rows that are read at a time when a drone's rows are evaluated. */
+#define ROWS_A_FETCH	1000
 
 typedef struct NewestTime
 {
 	pg_uuid_t	drone_id;
 	char		status;			/* of the hash table */
 	TimestampTz recorded_at;
+	TimestampTz latest;			/* of drone_latest at the drone's first row; -infinity if none */
+	TimestampTz alarming;		/* oldest row that may break a rule; infinity if none */
+	int64		nrows;
+	int64		nlate;			/* rows older than latest */
 } NewestTime;
 
 #define SH_PREFIX		newest
@@ -78,6 +93,10 @@ typedef struct NotedRows
 	AttrNumber	drone_id_attno; /* in the last partition */
 	AttrNumber	recorded_at_attno;
 	bool		used_default;	/* rows went to the default partition */
+	const AlertRules *rules;
+	int			nmetrics;		/* columns that the rules need: */
+	int			metrics[SAMPLE_NCOLUMNS];
+	AttrNumber	metric_attnos[SAMPLE_NCOLUMNS]; /* in the last partition */
 } NotedRows;
 
 static NotedRows *noted = NULL;
@@ -149,6 +168,12 @@ begin_noting(void)
 	rows->accept_until = GetCurrentTimestamp() + settings->accept_ahead_us;
 	rows->subid = GetCurrentSubTransactionId();
 	rows->outer = noted;
+	rows->rules = alert_rules_get();
+	for (int column = SAMPLE_FIRST_NUMBER; column <= SAMPLE_LAST_NUMBER; column++)
+	{
+		if ((alert_needed_metrics(rows->rules) & ALERT_BIT(column)) != 0)
+			rows->metrics[rows->nmetrics++] = column;
+	}
 	noted = rows;
 }
 
@@ -160,18 +185,49 @@ static void
 note_partition(Relation partition)
 {
 	Oid			relid = RelationGetRelid(partition);
+	bool		is_ours;
 
 	noted->last_partition = relid;
 	noted->drone_id_attno = get_attnum(relid, "drone_id");
 	noted->recorded_at_attno = get_attnum(relid, "recorded_at");
-	if (get_atttype(relid, noted->drone_id_attno) != UUIDOID ||
-		get_atttype(relid, noted->recorded_at_attno) != TIMESTAMPTZOID)
+	is_ours = get_atttype(relid, noted->drone_id_attno) == UUIDOID &&
+		get_atttype(relid, noted->recorded_at_attno) == TIMESTAMPTZOID;
+	for (int i = 0; i < noted->nmetrics; i++)
+	{
+		int			column = noted->metrics[i];
+		Oid			type = column < SAMPLE_FIRST_REAL ? FLOAT8OID : column <= SAMPLE_LAST_REAL ? FLOAT4OID : INT2OID;
+
+		noted->metric_attnos[i] = get_attnum(relid, sample_columns[column].name);
+		is_ours = is_ours && get_atttype(relid, noted->metric_attnos[i]) == type;
+	}
+	if (!is_ours)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("after_insert_sample is a trigger of telemetry.drone_telemetry only")));
 	if (partition->rd_rel->relispartition &&
 		get_default_partition_oid(get_partition_parent(relid, true)) == relid)
 		noted->used_default = true;
+}
+
+/*
+ * May the row break a rule or a geofence?  Needs no state of the drone.
+ */
+static bool
+is_alarming(HeapTuple row, TupleDesc desc, TimestampTz recorded_at)
+{
+	AlertSample seen;
+
+	seen.recorded_at = recorded_at;
+	seen.present = 0;
+	for (int i = 0; i < noted->nmetrics; i++)
+	{
+		bool		isnull;
+		Datum		value = heap_getattr(row, noted->metric_attnos[i], desc, &isnull);
+
+		if (!isnull)
+			watch_fill_datum(&seen, noted->metrics[i], value);
+	}
+	return !alert_is_quiet(noted->rules, &seen);
 }
 
 /*
@@ -216,7 +272,23 @@ telemetry_after_insert_sample(PG_FUNCTION_ARGS)
 				 errhint("The window is set by telemetry.accept_from and telemetry.accept_ahead in sentient_edge.settings.")));
 
 	newest = newest_insert(noted->drones, drone_id, &found);
-	if (!found || recorded_at > newest->recorded_at)
+	if (!found)
+	{
+		int			alert_states;
+
+		newest->nrows = newest->nlate = 0;
+		newest->alarming = DT_NOEND;
+		newest->recorded_at = recorded_at;
+		if (!latest_peek(&drone_id, &newest->latest, &alert_states))
+			newest->latest = DT_NOBEGIN;
+	}
+	newest->nrows++;
+	if (recorded_at < newest->latest)
+		newest->nlate++;
+	else if (recorded_at < newest->alarming && noted->nmetrics > 0 &&
+			 is_alarming(trigger->tg_trigtuple, RelationGetDescr(partition), recorded_at))
+		newest->alarming = recorded_at;
+	if (recorded_at > newest->recorded_at)
 		newest->recorded_at = recorded_at;
 	return PointerGetDatum(NULL);
 }
@@ -277,15 +349,119 @@ fetch_sample(Relation parent, const NewestTime *newest, Snapshot snapshot, Sampl
 	return found;
 }
 
+/* The alerts of a statement, and the drone whose rows are evaluated. */
+typedef struct RowEvaluation
+{
+	AlertBatch *alerts;
+	uint32		needed;
+	const NewestTime *noted;
+	const Sample *newest;		/* the newest row */
+	bool		changed;		/* there is something to keep */
+} RowEvaluation;
+
 /*
- * Bring drone_latest up to date with the newest of the new rows.
+ * Evaluate the drone's rows from a time on, in order of time, as they stand in
+ * the table: they are all of this transaction, since whoever stores newer ones
+ * has to wait for its end.
  */
 static void
-advance_latest(Relation parent, NewestTime *order, int n)
+evaluate_rows(RowEvaluation *evaluation, TimestampTz after)
+{
+	static SPIPlanPtr plan = NULL;
+	SqlScope	scope = sql_begin(0);
+	Datum		args[3] = {
+		UUIDPGetDatum(&evaluation->noted->drone_id),
+		TimestampTzGetDatum(after),
+		TimestampTzGetDatum(evaluation->newest->recorded_at),
+	};
+	Portal		cursor;
+
+	if (plan == NULL)
+	{
+		Oid			types[3] = {UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+		StringInfoData query;
+		SPIPlanPtr	prepared;
+
+		initStringInfo(&query);
+		appendStringInfoString(&query, "SELECT drone_id, recorded_at");
+		for (int column = SAMPLE_FIRST_NUMBER; column <= SAMPLE_LAST_NUMBER; column++)
+			appendStringInfo(&query, ", %s", sample_columns[column].name);
+		appendStringInfoString(&query, " FROM telemetry.drone_telemetry"
+							   " WHERE drone_id = $1 AND recorded_at > $2 AND recorded_at <= $3 ORDER BY recorded_at");
+		prepared = SPI_prepare(query.data, lengthof(types), types);
+		if (prepared == NULL)
+			elog(ERROR, "could not prepare the reading of samples: %s", SPI_result_code_string(SPI_result));
+		SPI_keepplan(prepared);
+		plan = prepared;
+	}
+	cursor = SPI_cursor_open(NULL, plan, args, NULL, false);
+	for (;;)
+	{
+		SPI_cursor_fetch(cursor, true, ROWS_A_FETCH);
+		if (SPI_processed == 0)
+			break;
+		for (uint64 row = 0; row < SPI_processed; row++)
+		{
+			AlertSample seen;
+			bool		isnull;
+
+			seen.present = 0;
+			seen.recorded_at = DatumGetTimestampTz(sql_value(row, SAMPLE_RECORDED_AT - 1, &isnull));
+			for (int column = SAMPLE_FIRST_NUMBER; column <= SAMPLE_LAST_NUMBER; column++)
+			{
+				Datum		value;
+
+				if ((evaluation->needed & ALERT_BIT(column)) == 0)
+					continue;
+				value = sql_value(row, column - 1, &isnull);
+				if (!isnull)
+					watch_fill_datum(&seen, column, value);
+			}
+			alert_drone_sample(evaluation->alerts, &seen);
+		}
+		SPI_freetuptable(SPI_tuptable);
+	}
+	SPI_cursor_close(cursor);
+	sql_end(&scope);
+}
+
+/*
+ * Evaluate the alerts of a drone's rows that are newer than its latest; returns
+ * how many alert states the drone has then.
+ */
+static int
+evaluate_drone(void *arg, const LatestState *latest)
+{
+	RowEvaluation *evaluation = (RowEvaluation *) arg;
+	bool		has_states = !latest->has_sample || latest->alert_states > 0;
+	TimestampTz after = latest->has_sample ? latest->recorded_at : DT_NOBEGIN;
+
+	evaluation->changed = has_states || evaluation->noted->alarming != DT_NOEND;
+	if (!evaluation->changed)
+		return 0;
+	alert_drone_begin(evaluation->alerts, &evaluation->noted->drone_id, has_states);
+	if (evaluation->noted->nrows == 1)
+	{
+		AlertSample seen;
+
+		watch_fill(&seen, evaluation->newest, evaluation->needed);
+		alert_drone_sample(evaluation->alerts, &seen);
+	}
+	else if (latest->alert_states > 0 || evaluation->noted->alarming != DT_NOEND)
+		evaluate_rows(evaluation, latest->alert_states > 0 ? after : Max(after, evaluation->noted->alarming - 1));
+	return alert_drone_end(evaluation->alerts);
+}
+
+/*
+ * Bring drone_latest up to date with the newest of the new rows, and alert.
+ */
+static void
+advance_latest(Relation parent, const AlertRules *rules, NewestTime *order, int n)
 {
 	TimestampTz received_at = GetCurrentTransactionStartTimestamp();
 	MemoryContext per_drone = AllocSetContextCreate(CurrentMemoryContext,
 													"newest sample", ALLOCSET_SMALL_SIZES);
+	RowEvaluation evaluation = {0};
 	LatestTable *table;
 	Snapshot	snapshot;
 
@@ -293,10 +469,18 @@ advance_latest(Relation parent, NewestTime *order, int n)
 	CommandCounterIncrement();
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	table = latest_open();
+	evaluation.alerts = alert_begin(rules);
+	evaluation.needed = alert_needed_metrics(rules);
 
 	for (int i = 0; i < n; i++)
 	{
 		LatestState state = latest_read(table, &order[i].drone_id);
+		LatestChange change = {
+			.received = order[i].nrows,
+			.late = order[i].nlate,
+			.evaluate = evaluate_drone,
+			.arg = &evaluation,
+		};
 		MemoryContext old = MemoryContextSwitchTo(per_drone);
 		Sample		sample;
 
@@ -307,14 +491,22 @@ advance_latest(Relation parent, NewestTime *order, int n)
 					 errdetail("Key (drone_id)=(%s) is not present in table \"core.drones\".",
 							   DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&order[i].drone_id)))),
 					 errhint("Register the drone first, or send the sample through telemetry.ingest, which keeps it among the rejected ones.")));
-		if (state.drone_exists &&
-			(!state.has_sample || order[i].recorded_at > state.recorded_at) &&
-			fetch_sample(parent, &order[i], snapshot, &sample) &&
-			!latest_advance(table, &state, &sample, received_at))
-			ereport(ERROR,
-					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-					 errmsg("could not advance telemetry.drone_latest because of a concurrent delete"),
-					 errhint("Send the samples again.")));
+		if (state.drone_exists)
+		{
+			if ((!state.has_sample || order[i].recorded_at > state.recorded_at) &&
+				fetch_sample(parent, &order[i], snapshot, &sample))
+				change.newest = &sample;
+			evaluation.noted = &order[i];
+			evaluation.newest = change.newest;
+			evaluation.changed = false;
+			if (!latest_advance(table, &order[i].drone_id, &state, &change, received_at))
+				ereport(ERROR,
+						(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+						 errmsg("could not advance telemetry.drone_latest because of a concurrent delete"),
+						 errhint("Send the samples again.")));
+			if (evaluation.changed)
+				alert_drone_keep(evaluation.alerts);
+		}
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(per_drone);
 	}
@@ -322,6 +514,7 @@ advance_latest(Relation parent, NewestTime *order, int n)
 	latest_close(table);
 	UnregisterSnapshot(snapshot);
 	MemoryContextDelete(per_drone);
+	alert_apply(evaluation.alerts);
 }
 
 /*
@@ -343,24 +536,27 @@ telemetry_after_insert_samples(PG_FUNCTION_ARGS)
 
 	while (have_noted())
 	{
-		MemoryContext old = MemoryContextSwitchTo(noted->context);
+		NotedRows  *rows = noted;
+		MemoryContext old = MemoryContextSwitchTo(rows->context);
 		newest_iterator iterator;
 		NewestTime *newest;
 		NewestTime *order;
 		int			n = 0;
 
-		if (noted->used_default)
+		/* Triggers on the tables of alerts may come here again. */
+		noted = rows->outer;
+		if (rows->used_default)
 			partition_request_drain(RelationGetRelid(trigger->tg_relation));
 
-		order = MemoryContextAllocHuge(noted->context, sizeof(NewestTime) * noted->drones->members);
-		newest_start_iterate(noted->drones, &iterator);
-		while ((newest = newest_iterate(noted->drones, &iterator)) != NULL)
+		order = MemoryContextAllocHuge(rows->context, sizeof(NewestTime) * rows->drones->members);
+		newest_start_iterate(rows->drones, &iterator);
+		while ((newest = newest_iterate(rows->drones, &iterator)) != NULL)
 			order[n++] = *newest;
 		qsort(order, n, sizeof(NewestTime), compare_newest);
-		advance_latest(trigger->tg_relation, order, n);
+		advance_latest(trigger->tg_relation, rows->rules, order, n);
 
 		MemoryContextSwitchTo(old);
-		forget_innermost();
+		MemoryContextDelete(rows->context);
 	}
 	return PointerGetDatum(NULL);
 }
