@@ -22,6 +22,7 @@
  */
 #include "postgres.h"
 
+#include "common/shortest_dec.h"
 #include "utils/builtins.h"
 #include "utils/float.h"
 #include "utils/memutils.h"
@@ -285,10 +286,20 @@ describe(const AlertWatch *watch, double value)
 					alert_comparison_name(watch->comparison), watch->threshold);
 }
 
+/*
+ * The value as it is kept in an alert: a real as its shortest decimal reads.
+ */
 static double
 value_of(const AlertWatch *watch, const AlertSample *sample)
 {
-	return watch->kind == ALERT_RULE ? sample->values[watch->metric] : 0;
+	char		digits[FLOAT_SHORTEST_DECIMAL_LEN];
+
+	if (watch->kind != ALERT_RULE)
+		return 0;
+	if (!alert_metric(watch->metric)->is_real)
+		return sample->values[watch->metric];
+	float_to_shortest_decimal_buf((float4) sample->values[watch->metric], digits);
+	return strtod(digits, NULL);
 }
 
 /*
