@@ -403,7 +403,7 @@ CREATE FUNCTION telemetry.check_link_loss() RETURNS integer
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'telemetry_check_link_loss';
 COMMENT ON FUNCTION telemetry.check_link_loss() IS
 'Opens an alert for each drone whose newest sample is older than an enabled rule with metric link_silence_s allows; the scheduler does so every sentient_edge.alert_check_interval. Returns how many were opened.
-Looks at drones whose status is a flying one, and at offline ones whose status was never changed, if their newest sample was less than an hour old when it came: a log that is imported, or a parked drone, has lost no link. The alert is cleared by the drone''s next sample that is not older than the rule allows.
+Looks at drones whose status is a flying one, and at offline ones whose status was never changed, if their newest sample was less than an hour old when it came, less than a day ago: a log that is imported, a parked drone, or one in a restored dump has lost no link. The alert is cleared by the drone''s next sample that is not older than the rule allows.
 Errors: 25006 in a read-only transaction. May be called by sentient_operator and above.';
 
 CREATE FUNCTION telemetry.gaps(drone_id uuid, from_time timestamptz, to_time timestamptz, expected_interval interval)

@@ -96,7 +96,7 @@ find_silent(const AlertRules *rules, AlertChanges *changes, TimestampTz now)
 				  " AND (r.drone_id IS NULL OR r.drone_id = l.drone_id)"
 				  " AND (r.drone_type IS NULL OR r.drone_type = d.drone_type)"
 				  " WHERE l.recorded_at < $1 - r.threshold * interval '1 second'"
-				  " AND l.received_at - l.recorded_at < interval '1 hour'"
+				  " AND l.received_at - l.recorded_at < interval '1 hour' AND l.received_at > $1 - interval '1 day'"
 				  " AND (s.is_flying OR d.status = 'offline' AND NOT EXISTS"
 				  " (SELECT FROM core.drone_status_history h WHERE h.drone_id = d.drone_id))"
 				  " AND NOT EXISTS (SELECT FROM telemetry.alert_states a"
@@ -203,7 +203,9 @@ run_job(bool requested)
 {
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
 	(void) check(false);
+	PopActiveSnapshot();
 	CommitTransactionCommand();
 }
 

@@ -41,7 +41,7 @@ RESET ROLE;
 SET LOCAL ROLE sentient_viewer;
 SELECT throws_ok($$SELECT telemetry.acknowledge_alert(gen_random_uuid())$$, '42501', NULL, 'a viewer does not acknowledge');
 RESET ROLE;
-SELECT throws_ok($$SELECT telemetry.alert_rule_check()$$, '0A000', NULL, 'a trigger function is not called by hand');
+SELECT throws_ok($$SELECT telemetry.alert_rule_check()$$, '39P01', NULL, 'a trigger function is not called by hand');
 
 
 SELECT * FROM finish();

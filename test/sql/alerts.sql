@@ -2,6 +2,8 @@
 -- Alerts: rules, geofences, hold times, hysteresis, late data, every route.
 --
 SET timezone = 'UTC';
+SET datestyle = 'ISO, YMD';
+SET intervalstyle = 'postgres';
 SELECT name, metric, comparison, threshold, clear_threshold, hold_for, severity, enabled, is_builtin
   FROM telemetry.alert_rules WHERE is_builtin ORDER BY rule_id;
 
