@@ -256,7 +256,9 @@ INSERT INTO telemetry.alert_rules
     ('5e000000-0000-4000-8000-000000000002', 'battery critical', 'battery_percentage', '<', 7, 8, '0', 'critical', true),
     ('5e000000-0000-4000-8000-000000000003', 'battery emergency', 'battery_percentage', '<', 5, 6, '0', 'emergency', true),
     ('5e000000-0000-4000-8000-000000000004', 'link loss', 'link_silence_s', '>', 10, NULL, '0', 'critical', true);
-CREATE TRIGGER touch_updated_at BEFORE UPDATE ON telemetry.alert_rules FOR EACH ROW EXECUTE FUNCTION core.touch_updated_at();
+-- Not when a dump's row is taken over by the INSERT trigger.
+CREATE TRIGGER touch_updated_at BEFORE UPDATE ON telemetry.alert_rules
+    FOR EACH ROW WHEN (pg_catalog.pg_trigger_depth() = 0) EXECUTE FUNCTION core.touch_updated_at();
 SELECT pg_catalog.pg_extension_config_dump('telemetry.alert_rules', '');
 
 CREATE TABLE telemetry.geofences (

@@ -5,7 +5,7 @@
  *
  * The INSERT of a rule that came with the extension becomes an update, so that
  * a restored dump does not collide with the rows of CREATE EXTENSION; for the
- * same reason such a rule cannot be deleted.
+ * same reason such a rule cannot be deleted.  No other rule can claim to be one.
  */
 #include "postgres.h"
 
@@ -219,6 +219,33 @@ keep_builtin(const Row *row)
 			 errhint("Set enabled to false instead.")));
 }
 
+/* Did the row that is updated come with the extension? */
+static bool
+was_builtin(const Row *row)
+{
+	Row			old = *row;
+	bool		isnull;
+
+	if (!TRIGGER_FIRED_BY_UPDATE(row->trigger->tg_event))
+		return false;
+	old.tuple = row->trigger->tg_trigtuple;
+	return DatumGetBool(value_of(&old, "is_builtin", &isnull));
+}
+
+static HeapTuple
+with_builtin(const Row *row, bool builtin)
+{
+	int			attno = SPI_fnumber(row->desc, "is_builtin");
+	bool		isnull;
+	bool		present = DatumGetBool(heap_getattr(row->tuple, attno, row->desc, &isnull));
+	Datum		value = BoolGetDatum(builtin);
+
+	if (!isnull && present == builtin)
+		return row->tuple;
+	isnull = false;
+	return heap_modify_tuple_by_cols(row->tuple, row->desc, 1, &attno, &value, &isnull);
+}
+
 /* BEFORE INSERT OR UPDATE OR DELETE row trigger of telemetry.alert_rules. */
 Datum
 telemetry_alert_rule_check(PG_FUNCTION_ARGS)
@@ -232,6 +259,8 @@ telemetry_alert_rule_check(PG_FUNCTION_ARGS)
 		check_rule(&row);
 	if (TRIGGER_FIRED_BY_INSERT(event) && !creating_extension && update_builtin(&row))
 		PG_RETURN_POINTER(NULL);
+	if (!TRIGGER_FIRED_BY_DELETE(event) && !creating_extension && !was_builtin(&row))
+		row.tuple = with_builtin(&row, false);
 	PG_RETURN_POINTER(row.tuple);
 }
 
