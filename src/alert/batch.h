@@ -16,6 +16,7 @@ typedef struct AlertRecord
 	pg_uuid_t	alert_id;
 	const AlertWatch *watch;	/* NULL: gone; never so for a new alert */
 	bool		is_new;
+	bool		unused;			/* opened and cleared too often in this call: not written */
 	TimestampTz opened_at;		/* of a new one */
 	char	   *message;		/* of a new one */
 	bool		has_value;		/* geofences have none */
@@ -36,6 +37,17 @@ typedef struct AlertStateChange
 	AlertStateRow row;
 } AlertStateChange;
 
+/* Alerts of a drone and a watch that one call opened and cleared, and did not write. */
+typedef struct AlertFlapping
+{
+	struct AlertFlapping *next;
+	pg_uuid_t	drone_id;
+	const AlertWatch *watch;
+	int64		count;
+	TimestampTz since;			/* opened first */
+	TimestampTz until;			/* cleared last */
+} AlertFlapping;
+
 typedef struct AlertChanges
 {
 	int			nrecords;
@@ -44,6 +56,7 @@ typedef struct AlertChanges
 	int			nstates;
 	AlertStateChange *first_state;
 	AlertStateChange **last_state;
+	AlertFlapping *flapping;	/* newest first */
 } AlertChanges;
 
 extern void alert_changes_init(AlertChanges *changes);

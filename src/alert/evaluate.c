@@ -40,7 +40,17 @@ typedef struct Tracked
 	bool		stored;			/* has a row in the table */
 	bool		changed;		/* the row has to be written */
 	AlertRecord *record;		/* of the open alert, once it changes */
+	AlertRecord *spare;			/* a record to use again */
+	int			nclosed;		/* alerts that this call opened and cleared */
+	AlertFlapping flapping;		/* of these, what is not written */
 } Tracked;
+
+/*
+ * Alerts of a drone and a watch that one call opens and clears again: so many
+ * are written, the rest is one event.  They are history already, and a long log
+ * that flaps must not cost more than its samples.
+ */
+#define MAX_CLOSED		10
 
 struct AlertBatch
 {
@@ -310,13 +320,25 @@ record_of(AlertBatch *batch, Tracked *tracked)
 {
 	if (tracked->record == NULL)
 	{
-		AlertRecord *record = MemoryContextAllocZero(batch->context, sizeof(AlertRecord));
+		AlertRecord *record = tracked->spare;
 
+		if (record != NULL)
+		{
+			AlertRecord *next = record->next;
+
+			memset(record, 0, sizeof(AlertRecord));
+			record->next = next;	/* it stands in the list already */
+			tracked->spare = NULL;
+		}
+		else
+		{
+			record = MemoryContextAllocZero(batch->context, sizeof(AlertRecord));
+			alert_changes_record(&batch->changes, record);
+		}
 		record->drone_id = batch->drone_id;
 		record->alert_id = tracked->row.alert_id;
 		record->watch = tracked->watch;
 		record->has_value = tracked->watch != NULL && tracked->watch->kind == ALERT_RULE;
-		alert_changes_record(&batch->changes, record);
 		tracked->record = record;
 	}
 	return tracked->record;
@@ -359,6 +381,16 @@ clear_alert(AlertBatch *batch, Tracked *tracked, TimestampTz at)
 
 	record->cleared = true;
 	record->cleared_at = Max(at, tracked->row.since);
+	tracked->record = NULL;
+	if (!record->is_new || ++tracked->nclosed <= MAX_CLOSED)
+		return;
+
+	if (tracked->flapping.count++ == 0)
+		tracked->flapping.since = record->opened_at;
+	tracked->flapping.until = record->cleared_at;
+	pfree(record->message);
+	record->unused = true;
+	tracked->spare = record;
 }
 
 /*
@@ -444,6 +476,16 @@ alert_drone_end(AlertBatch *batch)
 
 		if (tracked->active)
 			active++;
+		if (tracked->flapping.count > 0)
+		{
+			AlertFlapping *flapping = MemoryContextAlloc(batch->context, sizeof(AlertFlapping));
+
+			*flapping = tracked->flapping;
+			flapping->drone_id = batch->drone_id;
+			flapping->watch = tracked->watch;
+			flapping->next = batch->changes.flapping;
+			batch->changes.flapping = flapping;
+		}
 		if (tracked->changed && (tracked->active || tracked->stored))
 		{
 			AlertStateChange *change = MemoryContextAllocZero(batch->context, sizeof(AlertStateChange));
@@ -472,6 +514,14 @@ alert_drone_keep(AlertBatch *batch)
 
 		alert_changes_record(&batch->kept, record);
 		record = next;
+	}
+	while (batch->changes.flapping != NULL)
+	{
+		AlertFlapping *flapping = batch->changes.flapping;
+
+		batch->changes.flapping = flapping->next;
+		flapping->next = batch->kept.flapping;
+		batch->kept.flapping = flapping;
 	}
 	while (state != NULL)
 	{

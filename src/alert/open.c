@@ -38,6 +38,7 @@ typedef enum Statement
 {
 	UPDATE_ALERTS,
 	INSERT_ALERTS,
+	INSERT_FLAPPING,
 	DELETE_STATES,
 	WRITE_STATES,
 	STATEMENTS,
@@ -88,6 +89,14 @@ static const struct
 		" ON CONFLICT DO NOTHING",
 		11, {UUIDOID, UUIDOID, UUIDOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, FLOAT8OID, FLOAT8OID,
 		TIMESTAMPTZOID, TIMESTAMPTZOID},
+	},
+	[INSERT_FLAPPING] = {
+		"INSERT INTO telemetry.drone_events (drone_id, occurred_at, event_type, severity, message, payload, source)"
+		" SELECT n.drone_id, n.until, 'alert_flapping', n.severity, n.message,"
+		" jsonb_build_object('count', n.flaps, 'since', n.since), 'alert'"
+		" FROM unnest($1, $2, $3, $4, $5, $6) AS n (drone_id, until, severity, message, flaps, since)"
+		" ON CONFLICT DO NOTHING",
+		6, {UUIDOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, FLOAT8OID, TIMESTAMPTZOID},
 	},
 	[DELETE_STATES] = {
 		"DELETE FROM telemetry.alert_states s USING unnest($1, $2) AS n (drone_id, watch_id)"
@@ -259,7 +268,7 @@ write_alerts(Statement which, AlertChanges *changes, Slice *slice)
 
 	for (AlertRecord *record = changes->first_record; record != NULL; record = record->next)
 	{
-		if (record->is_new != (which == INSERT_ALERTS))
+		if (record->unused || record->is_new != (which == INSERT_ALERTS))
 			continue;
 		any = true;
 		if (which == INSERT_ALERTS)
@@ -271,6 +280,24 @@ write_alerts(Statement which, AlertChanges *changes, Slice *slice)
 	}
 	run(which, slice);
 	return any;
+}
+
+static void
+write_flapping(AlertChanges *changes, Slice *slice)
+{
+	for (AlertFlapping *flapping = changes->flapping; flapping != NULL; flapping = flapping->next)
+	{
+		put(slice, 0, UUIDPGetDatum(&flapping->drone_id), false);
+		put(slice, 1, TimestampTzGetDatum(flapping->until), false);
+		put(slice, 2, CStringGetTextDatum(flapping->watch->severity), false);
+		put(slice, 3, CStringGetTextDatum(psprintf("%s: opened and cleared " INT64_FORMAT " more times",
+												   flapping->watch->name, flapping->count)), false);
+		put(slice, 4, Float8GetDatum((double) flapping->count), false);
+		put(slice, 5, TimestampTzGetDatum(flapping->since), false);
+		if (++slice->n == SLICE)
+			run(INSERT_FLAPPING, slice);
+	}
+	run(INSERT_FLAPPING, slice);
 }
 
 static void
@@ -306,6 +333,7 @@ alert_changes_apply(AlertChanges *changes)
 	slice->n = 0;
 	write_alerts(UPDATE_ALERTS, changes, slice);
 	opened = write_alerts(INSERT_ALERTS, changes, slice);
+	write_flapping(changes, slice);
 	write_states(DELETE_STATES, changes, slice);
 	write_states(WRITE_STATES, changes, slice);
 	sql_end(&scope);

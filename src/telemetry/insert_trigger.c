@@ -9,9 +9,11 @@
  * cannot: the drones exist and the times lie in the accepted window.
  *
  * For alerts the row trigger only asks of each row whether it may break a rule,
- * which takes no memory and no look-up.  The rows of a drone with such a row, or
- * with an alert state already, are read again by the statement trigger, in order
- * of time, whatever order they came in.
+ * which takes no memory and no look-up.  From the first such row of a drone on,
+ * or from the first row of a drone with an alert state, it keeps what the rules
+ * need of the rows; the statement trigger evaluates them in order of time.  Where
+ * that does not do, because of the order in which they came or for want of room,
+ * it reads the drone's rows from the table again.
  *
  * A transition table would do with one trigger, but takes COPY into a
  * partitioned table off its multi-insert path and copies every row once more.
@@ -58,15 +60,40 @@ PG_FUNCTION_INFO_V1(telemetry_after_insert_samples);
 /* Rows that are read at a time when a drone's rows are evaluated. */
 #define ROWS_A_FETCH	1000
 
+/* Room for what is kept of the rows of a statement; beyond it they are read again. */
+#define KEPT_BYTES		(64 * 1024 * 1024)
+
+/* What the rules need of a row. */
+typedef struct KeptRow
+{
+	TimestampTz recorded_at;
+	uint32		present;		/* as in AlertSample */
+	double		values[FLEXIBLE_ARRAY_MEMBER];	/* in the order of NotedRows.metrics */
+} KeptRow;
+
+typedef struct KeptRows
+{
+	struct KeptRows *next;
+	int			nrows;
+	int			allocated;
+	char		rows[FLEXIBLE_ARRAY_MEMBER];	/* each as long as kept_size says */
+} KeptRows;
+
 typedef struct NewestTime
 {
 	pg_uuid_t	drone_id;
 	char		status;			/* of the hash table */
 	TimestampTz recorded_at;
 	TimestampTz latest;			/* of drone_latest at the drone's first row; -infinity if none */
-	TimestampTz alarming;		/* oldest row that may break a rule; infinity if none */
 	int64		nrows;
 	int64		nlate;			/* rows older than latest */
+	bool		had_states;		/* the drone has alert states */
+	bool		watched;		/* it has, or a row may have broken a rule: rows are kept from then on */
+	bool		reread;			/* what was kept does not do: read the rows again */
+	bool		in_order;		/* the rows were kept in order of time */
+	TimestampTz last_kept;
+	KeptRows   *first_kept;
+	KeptRows   *newest_kept;
 } NewestTime;
 
 #define SH_PREFIX		newest
@@ -97,6 +124,8 @@ typedef struct NotedRows
 	int			nmetrics;		/* columns that the rules need: */
 	int			metrics[SAMPLE_NCOLUMNS];
 	AttrNumber	metric_attnos[SAMPLE_NCOLUMNS]; /* in the last partition */
+	Size		kept_size;		/* of one KeptRow */
+	Size		kept_bytes;		/* of all */
 } NotedRows;
 
 static NotedRows *noted = NULL;
@@ -174,6 +203,7 @@ begin_noting(void)
 		if ((alert_needed_metrics(rows->rules) & ALERT_BIT(column)) != 0)
 			rows->metrics[rows->nmetrics++] = column;
 	}
+	rows->kept_size = MAXALIGN(offsetof(KeptRow, values) + sizeof(double) * rows->nmetrics);
 	noted = rows;
 }
 
@@ -210,10 +240,51 @@ note_partition(Relation partition)
 }
 
 /*
- * May the row break a rule or a geofence?  Needs no state of the drone.
+ * Keep what the rules need of a row.
  */
-static bool
-is_alarming(HeapTuple row, TupleDesc desc, TimestampTz recorded_at)
+static void
+keep_row(NewestTime *newest, const AlertSample *seen)
+{
+	KeptRows   *block = newest->newest_kept;
+	KeptRow    *kept;
+
+	if (block == NULL || block->nrows == block->allocated)
+	{
+		int			allocated = block == NULL ? 4 : Min(block->allocated * 4, 256);
+		Size		size = offsetof(KeptRows, rows) + noted->kept_size * allocated;
+
+		if (noted->kept_bytes + size > KEPT_BYTES)
+		{
+			newest->reread = true;
+			return;
+		}
+		noted->kept_bytes += size;
+		block = MemoryContextAlloc(noted->context, size);
+		block->next = NULL;
+		block->nrows = 0;
+		block->allocated = allocated;
+		if (newest->newest_kept != NULL)
+			newest->newest_kept->next = block;
+		else
+			newest->first_kept = block;
+		newest->newest_kept = block;
+	}
+	kept = (KeptRow *) (block->rows + noted->kept_size * block->nrows++);
+	kept->recorded_at = seen->recorded_at;
+	kept->present = seen->present;
+	for (int i = 0; i < noted->nmetrics; i++)
+		kept->values[i] = seen->values[noted->metrics[i]];
+	if (seen->recorded_at < newest->last_kept)
+		newest->in_order = false;
+	newest->last_kept = seen->recorded_at;
+}
+
+/*
+ * Hold the row against the rules: may it break one?  That needs no state of the
+ * drone.  From the first row on that may, the drone's rows are kept.
+ */
+static void
+watch_row(NewestTime *newest, HeapTuple row, TupleDesc desc, TimestampTz recorded_at)
 {
 	AlertSample seen;
 
@@ -226,8 +297,18 @@ is_alarming(HeapTuple row, TupleDesc desc, TimestampTz recorded_at)
 
 		if (!isnull)
 			watch_fill_datum(&seen, noted->metrics[i], value);
+		else
+			seen.values[noted->metrics[i]] = 0;
 	}
-	return !alert_is_quiet(noted->rules, &seen);
+	if (!newest->watched)
+	{
+		if (likely(alert_is_quiet(noted->rules, &seen)))
+			return;
+		newest->watched = true;
+		/* A row that came before, of a later time, was not kept. */
+		newest->reread = recorded_at < newest->recorded_at;
+	}
+	keep_row(newest, &seen);
 }
 
 /*
@@ -274,20 +355,21 @@ telemetry_after_insert_sample(PG_FUNCTION_ARGS)
 	newest = newest_insert(noted->drones, drone_id, &found);
 	if (!found)
 	{
-		int			alert_states;
+		int			alert_states = 0;
 
-		newest->nrows = newest->nlate = 0;
-		newest->alarming = DT_NOEND;
+		memset((char *) newest + offsetof(NewestTime, recorded_at), 0, sizeof(NewestTime) - offsetof(NewestTime, recorded_at));
 		newest->recorded_at = recorded_at;
 		if (!latest_peek(&drone_id, &newest->latest, &alert_states))
 			newest->latest = DT_NOBEGIN;
+		newest->had_states = newest->watched = alert_states > 0;
+		newest->in_order = true;
+		newest->last_kept = DT_NOBEGIN;
 	}
 	newest->nrows++;
 	if (recorded_at < newest->latest)
 		newest->nlate++;
-	else if (recorded_at < newest->alarming && noted->nmetrics > 0 &&
-			 is_alarming(trigger->tg_trigtuple, RelationGetDescr(partition), recorded_at))
-		newest->alarming = recorded_at;
+	else if ((noted->nmetrics > 0 || newest->watched) && !newest->reread)
+		watch_row(newest, trigger->tg_trigtuple, RelationGetDescr(partition), recorded_at);
 	if (recorded_at > newest->recorded_at)
 		newest->recorded_at = recorded_at;
 	return PointerGetDatum(NULL);
@@ -354,6 +436,7 @@ typedef struct RowEvaluation
 {
 	AlertBatch *alerts;
 	uint32		needed;
+	const NotedRows *rows;
 	const NewestTime *noted;
 	const Sample *newest;		/* the newest row */
 	bool		changed;		/* there is something to keep */
@@ -425,6 +508,54 @@ evaluate_rows(RowEvaluation *evaluation, TimestampTz after)
 	sql_end(&scope);
 }
 
+static int
+compare_kept(const void *a, const void *b)
+{
+	const KeptRow *left = *(const KeptRow *const *) a;
+	const KeptRow *right = *(const KeptRow *const *) b;
+
+	return left->recorded_at < right->recorded_at ? -1 : left->recorded_at > right->recorded_at;
+}
+
+/*
+ * Evaluate the drone's rows from a time on, in order of time, by what was kept
+ * of them.
+ */
+static void
+evaluate_kept(RowEvaluation *evaluation, TimestampTz after)
+{
+	const NotedRows *rows = evaluation->rows;
+	const KeptRow **kept;
+	int64		n = 0;
+
+	for (KeptRows *block = evaluation->noted->first_kept; block != NULL; block = block->next)
+		n += block->nrows;
+	if (n == 0)
+		return;
+	kept = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(KeptRow *) * n);
+	n = 0;
+	for (KeptRows *block = evaluation->noted->first_kept; block != NULL; block = block->next)
+	{
+		for (int i = 0; i < block->nrows; i++)
+			kept[n++] = (const KeptRow *) (block->rows + rows->kept_size * i);
+	}
+	if (!evaluation->noted->in_order)
+		qsort(kept, n, sizeof(KeptRow *), compare_kept);
+	for (int64 i = 0; i < n; i++)
+	{
+		AlertSample seen;
+
+		if (kept[i]->recorded_at <= after)
+			continue;
+		seen.recorded_at = kept[i]->recorded_at;
+		seen.present = kept[i]->present;
+		for (int m = 0; m < rows->nmetrics; m++)
+			seen.values[rows->metrics[m]] = kept[i]->values[m];
+		alert_drone_sample(evaluation->alerts, &seen);
+	}
+	pfree(kept);
+}
+
 /*
  * Evaluate the alerts of a drone's rows that are newer than its latest; returns
  * how many alert states the drone has then.
@@ -436,7 +567,7 @@ evaluate_drone(void *arg, const LatestState *latest)
 	bool		has_states = !latest->has_sample || latest->alert_states > 0;
 	TimestampTz after = latest->has_sample ? latest->recorded_at : DT_NOBEGIN;
 
-	evaluation->changed = has_states || evaluation->noted->alarming != DT_NOEND;
+	evaluation->changed = has_states || evaluation->noted->watched;
 	if (!evaluation->changed)
 		return 0;
 	alert_drone_begin(evaluation->alerts, &evaluation->noted->drone_id, has_states);
@@ -447,8 +578,10 @@ evaluate_drone(void *arg, const LatestState *latest)
 		watch_fill(&seen, evaluation->newest, evaluation->needed);
 		alert_drone_sample(evaluation->alerts, &seen);
 	}
-	else if (latest->alert_states > 0 || evaluation->noted->alarming != DT_NOEND)
-		evaluate_rows(evaluation, latest->alert_states > 0 ? after : Max(after, evaluation->noted->alarming - 1));
+	else if (evaluation->noted->reread || (latest->alert_states > 0 && !evaluation->noted->had_states))
+		evaluate_rows(evaluation, after);
+	else
+		evaluate_kept(evaluation, after);
 	return alert_drone_end(evaluation->alerts);
 }
 
@@ -456,7 +589,7 @@ evaluate_drone(void *arg, const LatestState *latest)
  * Bring drone_latest up to date with the newest of the new rows, and alert.
  */
 static void
-advance_latest(Relation parent, const AlertRules *rules, NewestTime *order, int n)
+advance_latest(Relation parent, const NotedRows *rows, NewestTime *order, int n)
 {
 	TimestampTz received_at = GetCurrentTransactionStartTimestamp();
 	MemoryContext per_drone = AllocSetContextCreate(CurrentMemoryContext,
@@ -469,8 +602,9 @@ advance_latest(Relation parent, const AlertRules *rules, NewestTime *order, int 
 	CommandCounterIncrement();
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	table = latest_open();
-	evaluation.alerts = alert_begin(rules);
-	evaluation.needed = alert_needed_metrics(rules);
+	evaluation.rows = rows;
+	evaluation.alerts = alert_begin(rows->rules);
+	evaluation.needed = alert_needed_metrics(rows->rules);
 
 	for (int i = 0; i < n; i++)
 	{
@@ -553,7 +687,7 @@ telemetry_after_insert_samples(PG_FUNCTION_ARGS)
 		while ((newest = newest_iterate(rows->drones, &iterator)) != NULL)
 			order[n++] = *newest;
 		qsort(order, n, sizeof(NewestTime), compare_newest);
-		advance_latest(trigger->tg_relation, rows->rules, order, n);
+		advance_latest(trigger->tg_relation, rows, order, n);
 
 		MemoryContextSwitchTo(old);
 		MemoryContextDelete(rows->context);

@@ -109,6 +109,22 @@ COPY telemetry.drone_telemetry (recorded_at, drone_id, battery_percentage) FROM 
 \.
 SELECT call_sign, name, opened, first, last, seen, cleared FROM alerts WHERE opened >= '12:00:00';
 SELECT send(:'d1', 'battery_percentage', '12:00:04=90');
+-- a late comer of the statement that breaks a limit, behind one that keeps it
+INSERT INTO telemetry.drone_telemetry (drone_id, recorded_at, battery_percentage) VALUES
+	(:'d1', '2025-03-01 12:01:05+00', 90), (:'d1', '2025-03-01 12:01:01+00', 12), (:'d1', '2025-03-01 12:01:06+00', 91);
+SELECT name, opened, first, last, seen, cleared FROM alerts WHERE opened >= '12:01:00';
+-- a drone with an open alert, rows in disorder
+SELECT send(:'d1', 'battery_percentage', '12:02:00=13');
+INSERT INTO telemetry.drone_telemetry (drone_id, recorded_at, battery_percentage) VALUES
+	(:'d1', '2025-03-01 12:02:03+00', 90), (:'d1', '2025-03-01 12:02:01+00', 12), (:'d1', '2025-03-01 12:02:02+00', 15.5);
+SELECT name, opened, first, last, seen, cleared FROM alerts WHERE opened >= '12:02:00';
+-- values that flap: the first ten of a statement, and an event that tells of the rest
+INSERT INTO telemetry.drone_telemetry (drone_id, recorded_at, battery_percentage)
+SELECT :'d1', '2025-03-01 12:03:00+00'::timestamptz + i * interval '1 s', CASE WHEN i % 2 = 0 THEN 14 ELSE 20 END FROM generate_series(0, 40) i;
+SELECT count(*), min(opened), max(opened), max(cleared), count(*) FILTER (WHERE cleared IS NULL) AS open FROM alerts WHERE opened >= '12:03:00';
+SELECT event_type, count(*) FROM telemetry.drone_events WHERE drone_id = :'d1' AND occurred_at >= '2025-03-01 12:03:00+00' GROUP BY 1 ORDER BY 1;
+SELECT occurred_at, severity, message, payload FROM telemetry.drone_events WHERE drone_id = :'d1' AND event_type = 'alert_flapping';
+SELECT send(:'d1', 'battery_percentage', '12:04:00=90');
 -- what is rolled back has not been
 BEGIN;
 SAVEPOINT s;
