@@ -323,7 +323,7 @@ CREATE TABLE telemetry.real_time_alerts (
     acknowledged_at  timestamptz,
     acknowledged_by  uuid,
     CHECK (cleared_at IS NULL OR cleared_at >= opened_at)
-);
+) WITH (fillfactor = 70);
 COMMENT ON TABLE telemetry.real_time_alerts IS
   'Alerts raised by rules, geofences and link loss; open while cleared_at is NULL, at most one open for a drone and a rule';
 COMMENT ON COLUMN telemetry.real_time_alerts.opened_at IS 'Time of the sample that opened the alert';
@@ -358,7 +358,7 @@ CREATE TABLE telemetry.alert_states (
     since     timestamptz NOT NULL,
     alert_id  uuid        REFERENCES telemetry.real_time_alerts (alert_id) ON DELETE CASCADE,
     PRIMARY KEY (drone_id, watch_id)
-);
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.5);
 COMMENT ON TABLE telemetry.alert_states IS
   'Limits that are crossed: a row for each drone and rule or geofence whose alert is open or waits for hold_for; kept by ingest';
 COMMENT ON COLUMN telemetry.alert_states.drone_id IS 'Drone that crossed the limit';

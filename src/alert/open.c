@@ -329,6 +329,15 @@ alert_changes_apply(AlertChanges *changes)
 		return;
 
 	scope = sql_begin(0);
+
+	/*
+	 * The statements are planned once, perhaps when the tables are empty, and
+	 * must stay fast when they have grown: by key, row by row.
+	 */
+	sql_set_local("plan_cache_mode", "force_generic_plan");
+	sql_set_local("enable_seqscan", "off");
+	sql_set_local("enable_hashjoin", "off");
+	sql_set_local("enable_mergejoin", "off");
 	slice = palloc(sizeof(Slice));
 	slice->n = 0;
 	write_alerts(UPDATE_ALERTS, changes, slice);

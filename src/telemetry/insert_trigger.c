@@ -459,6 +459,9 @@ evaluate_rows(RowEvaluation *evaluation, TimestampTz after)
 	};
 	Portal		cursor;
 
+	/* Planned once, and fast when the table has grown. */
+	sql_set_local("plan_cache_mode", "force_generic_plan");
+	sql_set_local("enable_seqscan", "off");
 	if (plan == NULL)
 	{
 		Oid			types[3] = {UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
