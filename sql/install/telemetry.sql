@@ -475,7 +475,7 @@ COMMENT ON FUNCTION telemetry.after_insert_sample() IS
 CREATE FUNCTION telemetry.after_insert_samples() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'telemetry_after_insert_samples';
 COMMENT ON FUNCTION telemetry.after_insert_samples() IS
-  'Statement trigger of telemetry.drone_telemetry: checks that the drones exist (23503) and brings telemetry.drone_latest up to date; not to be called';
+  'Statement trigger of telemetry.drone_telemetry: checks that the drones exist (23503), brings telemetry.drone_latest up to date and opens and clears alerts; not to be called';
 
 CREATE FUNCTION telemetry.rebuild_latest(drone_ids uuid[] DEFAULT NULL) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -34,11 +34,14 @@ watch_init(void)
 void
 watch_fill_datum(AlertSample *seen, int column, Datum value)
 {
-	seen->present |= ALERT_BIT(column);
+	double		number;
+
 	if (column < SAMPLE_FIRST_REAL)
-		seen->values[column] = DatumGetFloat8(value);
+		number = DatumGetFloat8(value);
 	else if (column <= SAMPLE_LAST_REAL)
-		seen->values[column] = DatumGetFloat4(value);
+		number = DatumGetFloat4(value);
 	else
-		seen->values[column] = DatumGetInt16(value);
+		number = DatumGetInt16(value);
+	seen->present |= ALERT_BIT(column);
+	seen->values[column] = number;
 }
