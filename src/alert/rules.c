@@ -239,8 +239,8 @@ fill_common(AlertRules *rules, AlertWatch *watch, TupleTableSlot *slot,
 }
 
 /*
- * The double precision nearest to the real nearest to the value.  Volatile: gcc
- * 12 leaves both conversions out when it vectorizes a pair of them.
+ * The value with the precision of a real.  Volatile, because without it the code
+ * that gcc 12 makes at -O2 of two such conversions in a row does not round.
  */
 static double
 round_to_real(double value)
