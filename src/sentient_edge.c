@@ -15,6 +15,7 @@
 #include "base/base.h"
 #include "partition/partition.h"
 #include "queue/queue.h"
+#include "telemetry/watch.h"
 
 PG_MODULE_MAGIC;
 
@@ -26,5 +27,6 @@ _PG_init(void)
 	base_init();
 	partition_init();
 	queue_init();
+	watch_init();
 	MarkGUCPrefixReserved("sentient_edge");
 }

@@ -83,11 +83,19 @@ COMMENT ON TABLE telemetry.drone_telemetry_template IS
 -- telemetry.drone_telemetry, in the same order; src/telemetry/latest.c counts on it.
 CREATE TABLE telemetry.drone_latest (
     LIKE telemetry.drone_telemetry INCLUDING COMMENTS,
+    samples_received   bigint  NOT NULL DEFAULT 0 CHECK (samples_received >= 0),
+    samples_late       bigint  NOT NULL DEFAULT 0 CHECK (samples_late >= 0),
+    samples_duplicate  bigint  NOT NULL DEFAULT 0 CHECK (samples_duplicate >= 0),
+    alert_states       integer NOT NULL DEFAULT 0 CHECK (alert_states >= 0),
     PRIMARY KEY (drone_id),
     FOREIGN KEY (drone_id) REFERENCES core.drones (drone_id)
 ) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0.5);
 COMMENT ON TABLE telemetry.drone_latest IS
   'Newest sample of each drone, changed in the transaction that stores it; never goes back in time';
+COMMENT ON COLUMN telemetry.drone_latest.samples_received IS 'Samples of the drone that were ever stored, by any route';
+COMMENT ON COLUMN telemetry.drone_latest.samples_late IS 'Of these, those older than the newest sample of the time';
+COMMENT ON COLUMN telemetry.drone_latest.samples_duplicate IS 'Samples that an ingest function found stored already';
+COMMENT ON COLUMN telemetry.drone_latest.alert_states IS 'At least 1 while telemetry.alert_states has rows of the drone; saves looking there otherwise';
 SELECT pg_catalog.pg_extension_config_dump('telemetry.drone_latest', '');
 
 CREATE TABLE telemetry.rejected_samples (
@@ -123,6 +131,33 @@ COMMENT ON COLUMN telemetry.rejected_samples.retried_at IS 'When it was last tak
 COMMENT ON COLUMN telemetry.rejected_samples.resolved_at IS 'When it was stored or found to be there; NULL while it waits';
 SELECT pg_catalog.pg_extension_config_dump('telemetry.rejected_samples', '');
 SELECT pg_catalog.pg_extension_config_dump('telemetry.rejected_samples_rejection_id_seq', '');
+
+-- A drone that only ever sent refused samples has no row in drone_latest.
+CREATE TABLE telemetry.rejected_counts (
+    drone_id          uuid   PRIMARY KEY REFERENCES core.drones (drone_id) ON DELETE CASCADE,
+    samples_rejected  bigint NOT NULL CHECK (samples_rejected >= 0)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE telemetry.rejected_counts IS 'How many samples of each drone were refused';
+COMMENT ON COLUMN telemetry.rejected_counts.drone_id IS 'Drone that the samples name';
+COMMENT ON COLUMN telemetry.rejected_counts.samples_rejected IS 'Samples that went to telemetry.rejected_samples; deleting rows there does not lower it';
+SELECT pg_catalog.pg_extension_config_dump('telemetry.rejected_counts', '');
+
+CREATE VIEW telemetry.sample_counts AS
+SELECT d.drone_id,
+       coalesce(l.samples_received, 0)  AS received,
+       coalesce(l.samples_late, 0)      AS late,
+       coalesce(l.samples_duplicate, 0) AS duplicate,
+       coalesce(r.samples_rejected, 0)  AS rejected
+  FROM core.drones d
+  LEFT JOIN telemetry.drone_latest l ON l.drone_id = d.drone_id
+  LEFT JOIN telemetry.rejected_counts r ON r.drone_id = d.drone_id;
+COMMENT ON VIEW telemetry.sample_counts IS
+  'What became of the samples that each drone sent, since it was registered; counted in the transaction that takes them';
+COMMENT ON COLUMN telemetry.sample_counts.drone_id IS 'Drone that the samples are of';
+COMMENT ON COLUMN telemetry.sample_counts.received IS 'Samples that were stored, by any route';
+COMMENT ON COLUMN telemetry.sample_counts.late IS 'Of these, those older than the drone''s newest sample of the time';
+COMMENT ON COLUMN telemetry.sample_counts.duplicate IS 'Samples that an ingest function found stored already; what plain INSERT leaves out or fails on is not counted';
+COMMENT ON COLUMN telemetry.sample_counts.rejected IS 'Samples that were refused and kept in telemetry.rejected_samples';
 
 CREATE TABLE telemetry.drone_events (
     event_id     uuid        PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -172,12 +207,14 @@ CREATE TABLE telemetry.alert_rules (
     enabled          boolean          NOT NULL DEFAULT true,
     created_at       timestamptz      NOT NULL DEFAULT now(),
     updated_at       timestamptz      NOT NULL DEFAULT now(),
+    is_builtin       boolean          NOT NULL DEFAULT false,
     CHECK (drone_type IS NULL OR drone_id IS NULL)
 );
 COMMENT ON TABLE telemetry.alert_rules IS
-  'Limits on the columns of a sample; crossing one opens an alert';
-COMMENT ON COLUMN telemetry.alert_rules.metric IS 'Numeric column of telemetry.drone_telemetry that the rule watches';
-COMMENT ON COLUMN telemetry.alert_rules.clear_threshold IS 'Value that closes the alert again; the threshold itself when NULL';
+  'Limits on the columns of a sample, and on its absence; crossing one opens an alert. The rules that come with the extension are PX4''s defaults: battery below 15, 7 and 5 percent, link lost for 10 seconds. An INSERT of one of these updates its row.';
+COMMENT ON COLUMN telemetry.alert_rules.metric IS 'Numeric column of telemetry.drone_telemetry that the rule watches; link_silence_s stands for the seconds without a sample';
+COMMENT ON COLUMN telemetry.alert_rules.clear_threshold IS 'Value from which on the alert is cleared again; the threshold itself when NULL';
+COMMENT ON COLUMN telemetry.alert_rules.is_builtin IS 'Came with the extension; cannot be deleted, only disabled';
 COMMENT ON COLUMN telemetry.alert_rules.hold_for IS 'How long, by the samples'' own times, the limit must stay crossed';
 COMMENT ON COLUMN telemetry.alert_rules.drone_type IS 'Only drones of this type; every drone when both this and drone_id are NULL';
 COMMENT ON COLUMN telemetry.alert_rules.rule_id IS 'Identifies the rule';
@@ -190,7 +227,38 @@ COMMENT ON COLUMN telemetry.alert_rules.enabled IS 'Whether the rule is watched'
 COMMENT ON COLUMN telemetry.alert_rules.created_at IS 'Time of the row''s insertion';
 COMMENT ON COLUMN telemetry.alert_rules.updated_at IS 'Time of the row''s last change';
 CREATE INDEX alert_rules_drone_idx ON telemetry.alert_rules (drone_id) WHERE drone_id IS NOT NULL;
-CREATE TRIGGER touch_updated_at BEFORE UPDATE ON telemetry.alert_rules FOR EACH ROW EXECUTE FUNCTION core.touch_updated_at();
+
+CREATE FUNCTION telemetry.alert_rule_check() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'telemetry_alert_rule_check';
+COMMENT ON FUNCTION telemetry.alert_rule_check() IS
+  'Trigger of telemetry.alert_rules: the metric is a numeric column or link_silence_s, the thresholds make sense (22023); the INSERT of a rule that came with the extension becomes an update, and it cannot be deleted (55000). For triggers only.';
+CREATE FUNCTION telemetry.geofence_check() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'telemetry_geofence_check';
+COMMENT ON FUNCTION telemetry.geofence_check() IS
+  'Trigger of telemetry.geofences: the boundary is an area of the earth (22023). For triggers only.';
+CREATE FUNCTION telemetry.alert_rules_changed() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'telemetry_alert_rules_changed';
+COMMENT ON FUNCTION telemetry.alert_rules_changed() IS
+  'Statement trigger of telemetry.alert_rules, telemetry.geofences and core.drones: has every session read the rules again. For triggers only.';
+
+CREATE TRIGGER check_rule BEFORE INSERT OR UPDATE OR DELETE ON telemetry.alert_rules
+    FOR EACH ROW EXECUTE FUNCTION telemetry.alert_rule_check();
+CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON telemetry.alert_rules
+    FOR EACH STATEMENT EXECUTE FUNCTION telemetry.alert_rules_changed();
+ALTER TABLE telemetry.alert_rules ENABLE ALWAYS TRIGGER rules_changed;
+-- Rules may apply to one type of drone.
+CREATE TRIGGER drone_types_changed AFTER UPDATE OF drone_type OR DELETE ON core.drones
+    FOR EACH STATEMENT EXECUTE FUNCTION telemetry.alert_rules_changed();
+
+INSERT INTO telemetry.alert_rules
+    (rule_id, name, metric, comparison, threshold, clear_threshold, hold_for, severity, is_builtin) VALUES
+    ('5e000000-0000-4000-8000-000000000001', 'battery low', 'battery_percentage', '<', 15, 16, '0', 'warning', true),
+    ('5e000000-0000-4000-8000-000000000002', 'battery critical', 'battery_percentage', '<', 7, 8, '0', 'critical', true),
+    ('5e000000-0000-4000-8000-000000000003', 'battery emergency', 'battery_percentage', '<', 5, 6, '0', 'emergency', true),
+    ('5e000000-0000-4000-8000-000000000004', 'link loss', 'link_silence_s', '>', 10, NULL, '0', 'critical', true);
+-- Not when a dump's row is taken over by the INSERT trigger.
+CREATE TRIGGER touch_updated_at BEFORE UPDATE ON telemetry.alert_rules
+    FOR EACH ROW WHEN (pg_catalog.pg_trigger_depth() = 0) EXECUTE FUNCTION core.touch_updated_at();
 SELECT pg_catalog.pg_extension_config_dump('telemetry.alert_rules', '');
 
 CREATE TABLE telemetry.geofences (
@@ -214,8 +282,8 @@ CREATE TABLE telemetry.geofences (
     CHECK (drone_type IS NULL OR drone_id IS NULL)
 );
 COMMENT ON TABLE telemetry.geofences IS
-  'Areas that drones must stay in (inclusion) or out of (exclusion)';
-COMMENT ON COLUMN telemetry.geofences.boundary IS 'Polygon of (longitude, latitude) points, degrees';
+  'Areas that drones must stay in (each inclusion that applies to them) or out of (exclusion), with their altitude band';
+COMMENT ON COLUMN telemetry.geofences.boundary IS 'Polygon of (longitude, latitude) points, degrees; edges are straight in these. Across the antimeridian longitudes go on beyond 180 (170 to 190) or below -180';
 COMMENT ON COLUMN telemetry.geofences.floor_m IS 'Lower edge of the altitude band, metres above mean sea level; unbounded when NULL';
 COMMENT ON COLUMN telemetry.geofences.ceiling_m IS 'Upper edge of the altitude band, metres above mean sea level; unbounded when NULL';
 COMMENT ON COLUMN telemetry.geofences.fence_id IS 'Identifies the geofence';
@@ -230,6 +298,11 @@ COMMENT ON COLUMN telemetry.geofences.enabled IS 'Whether the geofence is watche
 COMMENT ON COLUMN telemetry.geofences.created_at IS 'Time of the row''s insertion';
 COMMENT ON COLUMN telemetry.geofences.updated_at IS 'Time of the row''s last change';
 CREATE INDEX geofences_drone_idx ON telemetry.geofences (drone_id) WHERE drone_id IS NOT NULL;
+CREATE TRIGGER check_fence BEFORE INSERT OR UPDATE ON telemetry.geofences
+    FOR EACH ROW EXECUTE FUNCTION telemetry.geofence_check();
+CREATE TRIGGER fences_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON telemetry.geofences
+    FOR EACH STATEMENT EXECUTE FUNCTION telemetry.alert_rules_changed();
+ALTER TABLE telemetry.geofences ENABLE ALWAYS TRIGGER fences_changed;
 CREATE TRIGGER touch_updated_at BEFORE UPDATE ON telemetry.geofences FOR EACH ROW EXECUTE FUNCTION core.touch_updated_at();
 SELECT pg_catalog.pg_extension_config_dump('telemetry.geofences', '');
 
@@ -250,7 +323,7 @@ CREATE TABLE telemetry.real_time_alerts (
     acknowledged_at  timestamptz,
     acknowledged_by  uuid,
     CHECK (cleared_at IS NULL OR cleared_at >= opened_at)
-);
+) WITH (fillfactor = 70);
 COMMENT ON TABLE telemetry.real_time_alerts IS
   'Alerts raised by rules, geofences and link loss; open while cleared_at is NULL, at most one open for a drone and a rule';
 COMMENT ON COLUMN telemetry.real_time_alerts.opened_at IS 'Time of the sample that opened the alert';
@@ -276,6 +349,88 @@ COMMENT ON COLUMN telemetry.real_time_alerts.acknowledged_by IS 'User who took n
 CREATE INDEX real_time_alerts_rule_idx ON telemetry.real_time_alerts (rule_id, opened_at DESC) WHERE rule_id IS NOT NULL;
 CREATE INDEX real_time_alerts_fence_idx ON telemetry.real_time_alerts (fence_id, opened_at DESC) WHERE fence_id IS NOT NULL;
 SELECT pg_catalog.pg_extension_config_dump('telemetry.real_time_alerts', '');
+
+-- Changed only in transactions that change the drone's row of drone_latest as
+-- well, whose lock guards these rows; src/alert counts on it.
+CREATE TABLE telemetry.alert_states (
+    drone_id  uuid        NOT NULL REFERENCES core.drones (drone_id) ON DELETE CASCADE,
+    watch_id  uuid        NOT NULL,
+    since     timestamptz NOT NULL,
+    alert_id  uuid        REFERENCES telemetry.real_time_alerts (alert_id) ON DELETE CASCADE,
+    PRIMARY KEY (drone_id, watch_id)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.5);
+COMMENT ON TABLE telemetry.alert_states IS
+  'Limits that are crossed: a row for each drone and rule or geofence whose alert is open or waits for hold_for; kept by ingest';
+COMMENT ON COLUMN telemetry.alert_states.drone_id IS 'Drone that crossed the limit';
+COMMENT ON COLUMN telemetry.alert_states.watch_id IS 'Rule or geofence, which may be gone by now';
+COMMENT ON COLUMN telemetry.alert_states.since IS 'Time of the first sample that crossed the limit; of an open alert, when it opened';
+COMMENT ON COLUMN telemetry.alert_states.alert_id IS 'The open alert; NULL while the rule''s hold_for runs';
+CREATE INDEX alert_states_alert_idx ON telemetry.alert_states (alert_id) WHERE alert_id IS NOT NULL;
+SELECT pg_catalog.pg_extension_config_dump('telemetry.alert_states', '');
+
+CREATE FUNCTION telemetry.note_acknowledgement() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    INSERT INTO telemetry.drone_events (drone_id, occurred_at, event_type, severity, message, payload, source)
+    VALUES (NEW.drone_id, NEW.acknowledged_at, 'alert_acknowledged', 'info', NEW.message,
+            jsonb_build_object('alert_id', NEW.alert_id, 'acknowledged_by', NEW.acknowledged_by, 'db_role', session_user), 'alert')
+    ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION telemetry.note_acknowledgement() IS
+  'Trigger of telemetry.real_time_alerts: notes in telemetry.drone_events that an alert was acknowledged. For triggers only.';
+CREATE TRIGGER acknowledged AFTER UPDATE OF acknowledged_at ON telemetry.real_time_alerts
+    FOR EACH ROW WHEN (OLD.acknowledged_at IS NULL AND NEW.acknowledged_at IS NOT NULL)
+    EXECUTE FUNCTION telemetry.note_acknowledgement();
+
+CREATE FUNCTION telemetry.acknowledge_alert(alert_id uuid, acknowledged_by uuid DEFAULT NULL) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    UPDATE telemetry.real_time_alerts a
+       SET acknowledged_at = clock_timestamp(), acknowledged_by = acknowledge_alert.acknowledged_by
+     WHERE a.alert_id = acknowledge_alert.alert_id AND a.acknowledged_at IS NULL;
+    IF NOT FOUND AND NOT EXISTS (SELECT FROM telemetry.real_time_alerts a WHERE a.alert_id = acknowledge_alert.alert_id) THEN
+        RAISE EXCEPTION 'alert % does not exist', acknowledge_alert.alert_id USING ERRCODE = 'no_data_found';
+    END IF;
+    RETURN FOUND;
+END $$;
+COMMENT ON FUNCTION telemetry.acknowledge_alert(uuid, uuid) IS
+'Notes that somebody took notice of an alert, open or cleared; acknowledged_by is the user who did. The alert stays open until its limit is kept again. Makes an event alert_acknowledged.
+Returns false when it had been acknowledged before, which stays as it is. Errors: P0002 no such alert. May be called by sentient_operator and above.';
+
+CREATE FUNCTION telemetry.check_link_loss() RETURNS integer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'telemetry_check_link_loss';
+COMMENT ON FUNCTION telemetry.check_link_loss() IS
+'Opens an alert for each drone whose newest sample is older than an enabled rule with metric link_silence_s allows; the scheduler does so every sentient_edge.alert_check_interval. Returns how many were opened.
+Looks at drones whose status is a flying one, and at offline ones whose status was never changed, if their newest sample was less than an hour old when it came, less than a day ago: a log that is imported, a parked drone, or one in a restored dump has lost no link. The alert is cleared by the drone''s next sample that is not older than the rule allows.
+Errors: 25006 in a read-only transaction. May be called by sentient_operator and above.';
+
+CREATE FUNCTION telemetry.gaps(drone_id uuid, from_time timestamptz, to_time timestamptz, expected_interval interval)
+    RETURNS TABLE (gap_start timestamptz, gap_end timestamptz, duration interval, missing_samples bigint)
+    LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 100 SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF num_nulls(drone_id, from_time, to_time, expected_interval) > 0 THEN
+        RAISE EXCEPTION 'no argument of telemetry.gaps may be null' USING ERRCODE = 'null_value_not_allowed';
+    ELSIF NOT isfinite(from_time) OR NOT isfinite(to_time) OR from_time > to_time OR expected_interval <= interval '0' THEN
+        RAISE EXCEPTION 'from_time and to_time must be finite and in order, expected_interval above 0' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    RETURN QUERY
+    SELECT g.earlier, g.later, g.later - g.earlier,
+           greatest(round(extract(epoch FROM g.later - g.earlier) / extract(epoch FROM expected_interval))::bigint - 1, 1)
+      FROM (SELECT lag(s.at, 1, from_time) OVER (ORDER BY s.at) AS earlier, s.at AS later
+              FROM (SELECT t.recorded_at FROM telemetry.drone_telemetry t
+                     WHERE t.drone_id = gaps.drone_id AND t.recorded_at >= from_time AND t.recorded_at <= to_time
+                    UNION ALL VALUES (to_time)) AS s (at)) AS g
+     WHERE g.later - g.earlier > expected_interval * 1.5
+     ORDER BY g.earlier;
+END $$;
+COMMENT ON FUNCTION telemetry.gaps(uuid, timestamptz, timestamptz, interval) IS
+'Holes in the stored samples of a drone from from_time to to_time: one row for each stretch longer than one and a half times expected_interval without a sample, from the begin or the sample before it to the sample after it or the end. missing_samples estimates how many would fill it.
+Errors: 22004 an argument is null; 22023 times that are infinite or out of order, expected_interval not above 0. May be called by sentient_viewer and above.';
 
 CREATE TABLE telemetry.flight_paths (
     path_id         uuid             PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -320,7 +475,7 @@ COMMENT ON FUNCTION telemetry.after_insert_sample() IS
 CREATE FUNCTION telemetry.after_insert_samples() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'telemetry_after_insert_samples';
 COMMENT ON FUNCTION telemetry.after_insert_samples() IS
-  'Statement trigger of telemetry.drone_telemetry: checks that the drones exist (23503) and brings telemetry.drone_latest up to date; not to be called';
+  'Statement trigger of telemetry.drone_telemetry: checks that the drones exist (23503), brings telemetry.drone_latest up to date and opens and clears alerts; not to be called';
 
 CREATE FUNCTION telemetry.rebuild_latest(drone_ids uuid[] DEFAULT NULL) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -332,21 +487,27 @@ BEGIN
     DELETE FROM telemetry.drone_latest l
      WHERE l.drone_id = ANY (ids)
        AND NOT EXISTS (SELECT FROM telemetry.drone_telemetry t WHERE t.drone_id = l.drone_id);
-    DELETE FROM telemetry.drone_latest l
-     USING unnest(ids) i (drone_id), LATERAL (SELECT max(t.recorded_at) AS recorded_at
+    -- Back in time: so that the newest sample that is left is taken below.
+    UPDATE telemetry.drone_latest l SET recorded_at = '-infinity'
+      FROM unnest(ids) i (drone_id), LATERAL (SELECT max(t.recorded_at) AS recorded_at
              FROM telemetry.drone_telemetry t WHERE t.drone_id = i.drone_id) newest
      WHERE l.drone_id = i.drone_id AND l.recorded_at > newest.recorded_at;
     INSERT INTO telemetry.drone_latest
         (drone_id, recorded_at, latitude, longitude, altitude_m, relative_altitude_m, battery_percentage,
          battery_voltage_v, ground_speed_ms, vertical_speed_ms, heading_deg, roll_deg, pitch_deg,
-         temperature_c, signal_strength_dbm, gps_satellites, gps_fix, flight_mode, extra, received_at)
+         temperature_c, signal_strength_dbm, gps_satellites, gps_fix, flight_mode, extra, received_at,
+         samples_received, samples_late, samples_duplicate, alert_states)
     SELECT newest.drone_id, newest.recorded_at, newest.latitude, newest.longitude, newest.altitude_m,
            newest.relative_altitude_m, newest.battery_percentage, newest.battery_voltage_v,
            newest.ground_speed_ms, newest.vertical_speed_ms, newest.heading_deg, newest.roll_deg,
            newest.pitch_deg, newest.temperature_c, newest.signal_strength_dbm, newest.gps_satellites,
-           newest.gps_fix, newest.flight_mode, newest.extra, newest.received_at
-      FROM unnest(ids) i (drone_id), LATERAL (SELECT * FROM telemetry.drone_telemetry t
+           newest.gps_fix, newest.flight_mode, newest.extra, newest.received_at,
+           coalesce(l.samples_received, 0), coalesce(l.samples_late, 0), coalesce(l.samples_duplicate, 0),
+           coalesce(l.alert_states, (SELECT count(*) FROM telemetry.alert_states a WHERE a.drone_id = i.drone_id))
+      FROM unnest(ids) i (drone_id)
+      CROSS JOIN LATERAL (SELECT * FROM telemetry.drone_telemetry t
             WHERE t.drone_id = i.drone_id ORDER BY t.recorded_at DESC LIMIT 1) newest
+      LEFT JOIN telemetry.drone_latest l ON l.drone_id = i.drone_id
     ON CONFLICT (drone_id) DO UPDATE SET (recorded_at, latitude, longitude, altitude_m, relative_altitude_m, battery_percentage,
          battery_voltage_v, ground_speed_ms, vertical_speed_ms, heading_deg, roll_deg, pitch_deg,
          temperature_c, signal_strength_dbm, gps_satellites, gps_fix, flight_mode, extra, received_at)
@@ -494,7 +655,8 @@ Returns NULLs for a drone that core.drones does not hold. May be called by senti
 
 GRANT USAGE ON SCHEMA telemetry TO sentient_viewer;
 GRANT SELECT ON telemetry.drone_telemetry, telemetry.drone_latest, telemetry.drone_events, telemetry.alert_rules,
-    telemetry.geofences, telemetry.real_time_alerts, telemetry.flight_paths TO sentient_viewer;
+    telemetry.geofences, telemetry.real_time_alerts, telemetry.alert_states, telemetry.flight_paths,
+    telemetry.rejected_counts, telemetry.sample_counts TO sentient_viewer;
 GRANT SELECT ON telemetry.rejected_samples TO sentient_analyst;
 GRANT INSERT ON telemetry.drone_telemetry TO sentient_operator;
 GRANT INSERT, UPDATE ON telemetry.drone_events, telemetry.flight_paths, telemetry.alert_rules, telemetry.geofences TO sentient_operator;
@@ -512,6 +674,8 @@ GRANT EXECUTE ON FUNCTION telemetry.ingest(jsonb), telemetry.retry_rejected(inte
 GRANT EXECUTE ON FUNCTION telemetry.sample_in_range(double precision, double precision, real, real, real, real, real, real, real, real, real, real, real, smallint, smallint)
     TO sentient_operator;
 GRANT EXECUTE ON FUNCTION telemetry.rebuild_latest(uuid[]) TO sentient_admin;
+GRANT EXECUTE ON FUNCTION telemetry.acknowledge_alert(uuid, uuid), telemetry.check_link_loss() TO sentient_operator;
+GRANT EXECUTE ON FUNCTION telemetry.gaps(uuid, timestamptz, timestamptz, interval) TO sentient_viewer;
 GRANT EXECUTE ON FUNCTION telemetry.drone_health(uuid) TO sentient_viewer;
 
 -- The last step: what is granted before it is dumped like any grant of the user's.

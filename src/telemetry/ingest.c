@@ -11,10 +11,11 @@
  *	   no look-up, a drone that does not exist has its samples rejected;
  *	3. months that have no partition yet get one, by a worker of its own;
  *	4. in a subtransaction, rows are stored in order of (drone_id, recorded_at),
- *	   then drone_latest is advanced in order of drone_id.  A unique violation
- *	   means that another session stored the same sample after we looked: the
- *	   subtransaction is rolled back and steps 2 to 4 are done again, now looking
- *	   up every sample;
+ *	   then drone_latest is advanced in order of drone_id, while the alerts of
+ *	   each drone's new samples are evaluated, then the alerts are written.  A
+ *	   unique violation means that another session stored the same sample after
+ *	   we looked: the subtransaction is rolled back and steps 2 to 4 are done
+ *	   again, now looking up every sample;
  *	5. rejected samples are written.
  *
  * Rows first and drone_latest last is the order in which plain INSERT and its
@@ -50,6 +51,7 @@
 #include "telemetry/latest.h"
 #include "telemetry/rejected.h"
 #include "telemetry/sample_store.h"
+#include "telemetry/watch.h"
 
 /* Attempts against sessions that store the same samples, before giving up. */
 #define MAX_ATTEMPTS	100
@@ -75,7 +77,6 @@ typedef struct DroneGroup
 	StagedSample *first;
 	StagedSample *last;
 	StagedSample *repeats;		/* of a time that the list has */
-	StagedSample *newest_stored;
 	LatestState latest;
 } DroneGroup;
 
@@ -373,7 +374,6 @@ read_latest(IngestBatch *batch, bool unsure)
 		if (group->nsamples == 0)
 			continue;
 		group->latest = latest_read(table, &group->drone_id);
-		group->newest_stored = NULL;
 		for (StagedSample *staged = group->first; staged != NULL; staged = staged->next)
 		{
 			if (!group->latest.drone_exists)
@@ -443,6 +443,73 @@ ensure_partitions(IngestBatch *batch, Relation parent)
 	}
 }
 
+/* The alerts of a batch, and the drone whose samples are evaluated. */
+typedef struct GroupEvaluation
+{
+	AlertBatch *alerts;
+	const AlertRules *rules;
+	uint32		needed;
+	DroneGroup *group;
+	bool		changed;		/* there is something to keep */
+} GroupEvaluation;
+
+/*
+ * Evaluate the alerts of a drone's stored samples that are newer than its
+ * latest; returns how many alert states the drone has then.
+ */
+static int
+evaluate_group(void *arg, const LatestState *latest)
+{
+	GroupEvaluation *evaluation = (GroupEvaluation *) arg;
+	DroneGroup *group = evaluation->group;
+	bool		has_states = !latest->has_sample || latest->alert_states > 0;
+	AlertSample seen;
+
+	evaluation->changed = has_states;
+	if (has_states)
+		alert_drone_begin(evaluation->alerts, &group->drone_id, true);
+	for (StagedSample *staged = group->first; staged != NULL; staged = staged->next)
+	{
+		if (staged->state != SAMPLE_STORED ||
+			(latest->has_sample && staged->sample.recorded_at <= latest->recorded_at))
+			continue;
+		watch_fill(&seen, &staged->sample, evaluation->needed);
+		if (!evaluation->changed)
+		{
+			if (likely(alert_is_quiet(evaluation->rules, &seen)))
+				continue;
+			alert_drone_begin(evaluation->alerts, &group->drone_id, false);
+			evaluation->changed = true;
+		}
+		alert_drone_sample(evaluation->alerts, &seen);
+	}
+	return evaluation->changed ? alert_drone_end(evaluation->alerts) : 0;
+}
+
+/*
+ * Count what became of a drone's samples and find the newest one stored.  What
+ * went through the executor, the triggers have counted.
+ */
+static void
+count_group(const DroneGroup *group, LatestChange *change)
+{
+	for (StagedSample *staged = group->repeats; staged != NULL; staged = staged->next)
+		change->duplicate++;
+	for (StagedSample *staged = group->first; staged != NULL; staged = staged->next)
+	{
+		if (sample_was_stored(staged->state))
+			change->newest = &staged->sample;
+		if (staged->state == SAMPLE_DUPLICATE)
+			change->duplicate++;
+		else if (staged->state == SAMPLE_STORED)
+		{
+			change->received++;
+			if (group->latest.has_sample && staged->sample.recorded_at < group->latest.recorded_at)
+				change->late++;
+		}
+	}
+}
+
 /*
  * Store the batch's rows and advance drone_latest.  False when a drone's
  * state changed under us in a way that needs a new look.
@@ -453,6 +520,7 @@ store_batch(IngestBatch *batch, Relation parent)
 	TimestampTz received_at = GetCurrentTransactionStartTimestamp();
 	SampleStore *store = sample_store_open(parent, received_at);
 	LatestTable *table;
+	GroupEvaluation evaluation = {0};
 	bool		triggers_fired;
 
 	for (int i = 0; i < batch->groups->members; i++)
@@ -468,26 +536,29 @@ store_batch(IngestBatch *batch, Relation parent)
 	triggers_fired = sample_store_used_executor(store);
 	batch->used_default = sample_store_close(store);
 
+	evaluation.rules = alert_rules_get();
+	evaluation.needed = alert_needed_metrics(evaluation.rules);
+	evaluation.alerts = alert_begin(evaluation.rules);
 	table = latest_open();
 	for (int i = 0; i < batch->groups->members; i++)
 	{
 		DroneGroup *group = batch->order[i];
+		LatestChange change = {.evaluate = evaluate_group,.arg = &evaluation};
 
 		if (group->nsamples == 0)
 			continue;
-		for (StagedSample *staged = group->first; staged != NULL; staged = staged->next)
-		{
-			if (staged->state == SAMPLE_STORED)
-				group->newest_stored = staged;
-		}
-		if (group->newest_stored == NULL)
-			continue;
+		count_group(group, &change);
 		if (triggers_fired)
 			group->latest = latest_read(table, &group->drone_id);	/* they advanced it */
-		if (!latest_advance(table, &group->latest, &group->newest_stored->sample, received_at))
+		evaluation.group = group;
+		evaluation.changed = false;
+		if (!latest_advance(table, &group->drone_id, &group->latest, &change, received_at))
 			return false;		/* the subtransaction's end releases the rest */
+		if (evaluation.changed)
+			alert_drone_keep(evaluation.alerts);
 	}
 	latest_close(table);
+	alert_apply(evaluation.alerts);
 	return true;
 }
 
@@ -586,7 +657,7 @@ count_outcomes(IngestBatch *batch, IngestOutcome *outcomes)
 			batch->counts.duplicate++;
 		for (StagedSample *staged = group->first; staged != NULL; staged = staged->next)
 		{
-			if (staged->state != SAMPLE_STORED)
+			if (!sample_was_stored(staged->state))
 			{
 				batch->counts.duplicate++;
 				continue;

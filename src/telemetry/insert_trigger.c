@@ -8,6 +8,13 @@
  * the order in which ingest.c does it.  Together they check what a constraint
  * cannot: the drones exist and the times lie in the accepted window.
  *
+ * For alerts the row trigger only asks of each row whether it may break a rule,
+ * which takes no memory and no look-up.  From the first such row of a drone on,
+ * or from the first row of a drone with an alert state, it keeps what the rules
+ * need of the rows; the statement trigger evaluates them in order of time.  Where
+ * that does not do, because of the order in which they came or for want of room,
+ * it reads the drone's rows from the table again.
+ *
  * A transition table would do with one trigger, but takes COPY into a
  * partitioned table off its multi-insert path and copies every row once more.
  *
@@ -29,6 +36,7 @@
 #include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "executor/executor.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -39,19 +47,53 @@
 #include "utils/timestamp.h"
 
 #include "base/settings.h"
+#include "base/sql.h"
 #include "compat.h"
 #include "errors.h"
 #include "partition/partition.h"
 #include "telemetry/latest.h"
+#include "telemetry/watch.h"
 
 PG_FUNCTION_INFO_V1(telemetry_after_insert_sample);
 PG_FUNCTION_INFO_V1(telemetry_after_insert_samples);
+
+/* Rows that are read at a time when a drone's rows are evaluated. */
+#define ROWS_A_FETCH	1000
+
+/* Room for what is kept of the rows of a statement; beyond it they are read again. */
+#define KEPT_BYTES		(64 * 1024 * 1024)
+
+/* What the rules need of a row. */
+typedef struct KeptRow
+{
+	TimestampTz recorded_at;
+	uint32		present;		/* as in AlertSample */
+	double		values[FLEXIBLE_ARRAY_MEMBER];	/* in the order of NotedRows.metrics */
+} KeptRow;
+
+typedef struct KeptRows
+{
+	struct KeptRows *next;
+	int			nrows;
+	int			allocated;
+	char		rows[FLEXIBLE_ARRAY_MEMBER];	/* each as long as kept_size says */
+} KeptRows;
 
 typedef struct NewestTime
 {
 	pg_uuid_t	drone_id;
 	char		status;			/* of the hash table */
 	TimestampTz recorded_at;
+	TimestampTz latest;			/* of drone_latest at the drone's first row; -infinity if none */
+	int64		nrows;
+	int64		nlate;			/* rows older than latest */
+	bool		had_states;		/* the drone has alert states */
+	bool		watched;		/* it has, or a row may have broken a rule: rows are kept from then on */
+	bool		reread;			/* what was kept does not do: read the rows again */
+	bool		in_order;		/* the rows were kept in order of time */
+	TimestampTz last_kept;
+	KeptRows   *first_kept;
+	KeptRows   *newest_kept;
 } NewestTime;
 
 #define SH_PREFIX		newest
@@ -78,6 +120,12 @@ typedef struct NotedRows
 	AttrNumber	drone_id_attno; /* in the last partition */
 	AttrNumber	recorded_at_attno;
 	bool		used_default;	/* rows went to the default partition */
+	const AlertRules *rules;
+	int			nmetrics;		/* columns that the rules need: */
+	int			metrics[SAMPLE_NCOLUMNS];
+	AttrNumber	metric_attnos[SAMPLE_NCOLUMNS]; /* in the last partition */
+	Size		kept_size;		/* of one KeptRow */
+	Size		kept_bytes;		/* of all */
 } NotedRows;
 
 static NotedRows *noted = NULL;
@@ -149,6 +197,13 @@ begin_noting(void)
 	rows->accept_until = GetCurrentTimestamp() + settings->accept_ahead_us;
 	rows->subid = GetCurrentSubTransactionId();
 	rows->outer = noted;
+	rows->rules = alert_rules_get();
+	for (int column = SAMPLE_FIRST_NUMBER; column <= SAMPLE_LAST_NUMBER; column++)
+	{
+		if ((alert_needed_metrics(rows->rules) & ALERT_BIT(column)) != 0)
+			rows->metrics[rows->nmetrics++] = column;
+	}
+	rows->kept_size = MAXALIGN(offsetof(KeptRow, values) + sizeof(double) * rows->nmetrics);
 	noted = rows;
 }
 
@@ -160,18 +215,100 @@ static void
 note_partition(Relation partition)
 {
 	Oid			relid = RelationGetRelid(partition);
+	bool		is_ours;
 
 	noted->last_partition = relid;
 	noted->drone_id_attno = get_attnum(relid, "drone_id");
 	noted->recorded_at_attno = get_attnum(relid, "recorded_at");
-	if (get_atttype(relid, noted->drone_id_attno) != UUIDOID ||
-		get_atttype(relid, noted->recorded_at_attno) != TIMESTAMPTZOID)
+	is_ours = get_atttype(relid, noted->drone_id_attno) == UUIDOID &&
+		get_atttype(relid, noted->recorded_at_attno) == TIMESTAMPTZOID;
+	for (int i = 0; i < noted->nmetrics; i++)
+	{
+		int			column = noted->metrics[i];
+		Oid			type = column < SAMPLE_FIRST_REAL ? FLOAT8OID : column <= SAMPLE_LAST_REAL ? FLOAT4OID : INT2OID;
+
+		noted->metric_attnos[i] = get_attnum(relid, sample_columns[column].name);
+		is_ours = is_ours && get_atttype(relid, noted->metric_attnos[i]) == type;
+	}
+	if (!is_ours)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("after_insert_sample is a trigger of telemetry.drone_telemetry only")));
 	if (partition->rd_rel->relispartition &&
 		get_default_partition_oid(get_partition_parent(relid, true)) == relid)
 		noted->used_default = true;
+}
+
+/*
+ * Keep what the rules need of a row.
+ */
+static void
+keep_row(NewestTime *newest, const AlertSample *seen)
+{
+	KeptRows   *block = newest->newest_kept;
+	KeptRow    *kept;
+
+	if (block == NULL || block->nrows == block->allocated)
+	{
+		int			allocated = block == NULL ? 4 : Min(block->allocated * 4, 256);
+		Size		size = offsetof(KeptRows, rows) + noted->kept_size * allocated;
+
+		if (noted->kept_bytes + size > KEPT_BYTES)
+		{
+			newest->reread = true;
+			return;
+		}
+		noted->kept_bytes += size;
+		block = MemoryContextAlloc(noted->context, size);
+		block->next = NULL;
+		block->nrows = 0;
+		block->allocated = allocated;
+		if (newest->newest_kept != NULL)
+			newest->newest_kept->next = block;
+		else
+			newest->first_kept = block;
+		newest->newest_kept = block;
+	}
+	kept = (KeptRow *) (block->rows + noted->kept_size * block->nrows++);
+	kept->recorded_at = seen->recorded_at;
+	kept->present = seen->present;
+	for (int i = 0; i < noted->nmetrics; i++)
+		kept->values[i] = seen->values[noted->metrics[i]];
+	if (seen->recorded_at < newest->last_kept)
+		newest->in_order = false;
+	newest->last_kept = seen->recorded_at;
+}
+
+/*
+ * Hold the row against the rules: may it break one?  That needs no state of the
+ * drone.  From the first row on that may, the drone's rows are kept.
+ */
+static void
+watch_row(NewestTime *newest, HeapTuple row, TupleDesc desc, TimestampTz recorded_at)
+{
+	AlertSample seen;
+
+	seen.recorded_at = recorded_at;
+	seen.present = 0;
+	for (int i = 0; i < noted->nmetrics; i++)
+	{
+		bool		isnull;
+		Datum		value = heap_getattr(row, noted->metric_attnos[i], desc, &isnull);
+
+		if (!isnull)
+			watch_fill_datum(&seen, noted->metrics[i], value);
+		else
+			seen.values[noted->metrics[i]] = 0;
+	}
+	if (!newest->watched)
+	{
+		if (likely(alert_is_quiet(noted->rules, &seen)))
+			return;
+		newest->watched = true;
+		/* A row that came before, of a later time, was not kept. */
+		newest->reread = recorded_at < newest->recorded_at;
+	}
+	keep_row(newest, &seen);
 }
 
 /*
@@ -216,7 +353,24 @@ telemetry_after_insert_sample(PG_FUNCTION_ARGS)
 				 errhint("The window is set by telemetry.accept_from and telemetry.accept_ahead in sentient_edge.settings.")));
 
 	newest = newest_insert(noted->drones, drone_id, &found);
-	if (!found || recorded_at > newest->recorded_at)
+	if (!found)
+	{
+		int			alert_states = 0;
+
+		memset((char *) newest + offsetof(NewestTime, recorded_at), 0, sizeof(NewestTime) - offsetof(NewestTime, recorded_at));
+		newest->recorded_at = recorded_at;
+		if (!latest_peek(&drone_id, &newest->latest, &alert_states))
+			newest->latest = DT_NOBEGIN;
+		newest->had_states = newest->watched = alert_states > 0;
+		newest->in_order = true;
+		newest->last_kept = DT_NOBEGIN;
+	}
+	newest->nrows++;
+	if (recorded_at < newest->latest)
+		newest->nlate++;
+	else if ((noted->nmetrics > 0 || newest->watched) && !newest->reread)
+		watch_row(newest, trigger->tg_trigtuple, RelationGetDescr(partition), recorded_at);
+	if (recorded_at > newest->recorded_at)
 		newest->recorded_at = recorded_at;
 	return PointerGetDatum(NULL);
 }
@@ -277,15 +431,173 @@ fetch_sample(Relation parent, const NewestTime *newest, Snapshot snapshot, Sampl
 	return found;
 }
 
+/* The alerts of a statement, and the drone whose rows are evaluated. */
+typedef struct RowEvaluation
+{
+	AlertBatch *alerts;
+	uint32		needed;
+	const NotedRows *rows;
+	const NewestTime *noted;
+	const Sample *newest;		/* the newest row */
+	bool		changed;		/* there is something to keep */
+} RowEvaluation;
+
 /*
- * Bring drone_latest up to date with the newest of the new rows.
+ * Evaluate the drone's rows from a time on, in order of time, as they stand in
+ * the table: they are all of this transaction, since whoever stores newer ones
+ * has to wait for its end.
  */
 static void
-advance_latest(Relation parent, NewestTime *order, int n)
+evaluate_rows(RowEvaluation *evaluation, TimestampTz after)
+{
+	static SPIPlanPtr plan = NULL;
+	SqlScope	scope = sql_begin(0);
+	Datum		args[3] = {
+		UUIDPGetDatum(&evaluation->noted->drone_id),
+		TimestampTzGetDatum(after),
+		TimestampTzGetDatum(evaluation->newest->recorded_at),
+	};
+	Portal		cursor;
+
+	/* Planned once, and fast when the table has grown. */
+	sql_set_local("plan_cache_mode", "force_generic_plan");
+	sql_set_local("enable_seqscan", "off");
+	if (plan == NULL)
+	{
+		Oid			types[3] = {UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+		StringInfoData query;
+		SPIPlanPtr	prepared;
+
+		initStringInfo(&query);
+		appendStringInfoString(&query, "SELECT drone_id, recorded_at");
+		for (int column = SAMPLE_FIRST_NUMBER; column <= SAMPLE_LAST_NUMBER; column++)
+			appendStringInfo(&query, ", %s", sample_columns[column].name);
+		appendStringInfoString(&query, " FROM telemetry.drone_telemetry"
+							   " WHERE drone_id = $1 AND recorded_at > $2 AND recorded_at <= $3 ORDER BY recorded_at");
+		prepared = SPI_prepare(query.data, lengthof(types), types);
+		if (prepared == NULL)
+			elog(ERROR, "could not prepare the reading of samples: %s", SPI_result_code_string(SPI_result));
+		SPI_keepplan(prepared);
+		plan = prepared;
+	}
+	cursor = SPI_cursor_open(NULL, plan, args, NULL, false);
+	for (;;)
+	{
+		SPI_cursor_fetch(cursor, true, ROWS_A_FETCH);
+		if (SPI_processed == 0)
+			break;
+		for (uint64 row = 0; row < SPI_processed; row++)
+		{
+			AlertSample seen;
+			bool		isnull;
+
+			seen.present = 0;
+			seen.recorded_at = DatumGetTimestampTz(sql_value(row, SAMPLE_RECORDED_AT - 1, &isnull));
+			for (int column = SAMPLE_FIRST_NUMBER; column <= SAMPLE_LAST_NUMBER; column++)
+			{
+				Datum		value;
+
+				if ((evaluation->needed & ALERT_BIT(column)) == 0)
+					continue;
+				value = sql_value(row, column - 1, &isnull);
+				if (!isnull)
+					watch_fill_datum(&seen, column, value);
+			}
+			alert_drone_sample(evaluation->alerts, &seen);
+		}
+		SPI_freetuptable(SPI_tuptable);
+	}
+	SPI_cursor_close(cursor);
+	sql_end(&scope);
+}
+
+static int
+compare_kept(const void *a, const void *b)
+{
+	const KeptRow *left = *(const KeptRow *const *) a;
+	const KeptRow *right = *(const KeptRow *const *) b;
+
+	return left->recorded_at < right->recorded_at ? -1 : left->recorded_at > right->recorded_at;
+}
+
+/*
+ * Evaluate the drone's rows from a time on, in order of time, by what was kept
+ * of them.
+ */
+static void
+evaluate_kept(RowEvaluation *evaluation, TimestampTz after)
+{
+	const NotedRows *rows = evaluation->rows;
+	const KeptRow **kept;
+	int64		n = 0;
+
+	for (KeptRows *block = evaluation->noted->first_kept; block != NULL; block = block->next)
+		n += block->nrows;
+	if (n == 0)
+		return;
+	kept = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(KeptRow *) * n);
+	n = 0;
+	for (KeptRows *block = evaluation->noted->first_kept; block != NULL; block = block->next)
+	{
+		for (int i = 0; i < block->nrows; i++)
+			kept[n++] = (const KeptRow *) (block->rows + rows->kept_size * i);
+	}
+	if (!evaluation->noted->in_order)
+		qsort(kept, n, sizeof(KeptRow *), compare_kept);
+	for (int64 i = 0; i < n; i++)
+	{
+		AlertSample seen;
+
+		if (kept[i]->recorded_at <= after)
+			continue;
+		seen.recorded_at = kept[i]->recorded_at;
+		seen.present = kept[i]->present;
+		for (int m = 0; m < rows->nmetrics; m++)
+			seen.values[rows->metrics[m]] = kept[i]->values[m];
+		alert_drone_sample(evaluation->alerts, &seen);
+	}
+	pfree(kept);
+}
+
+/*
+ * Evaluate the alerts of a drone's rows that are newer than its latest; returns
+ * how many alert states the drone has then.
+ */
+static int
+evaluate_drone(void *arg, const LatestState *latest)
+{
+	RowEvaluation *evaluation = (RowEvaluation *) arg;
+	bool		has_states = !latest->has_sample || latest->alert_states > 0;
+	TimestampTz after = latest->has_sample ? latest->recorded_at : DT_NOBEGIN;
+
+	evaluation->changed = has_states || evaluation->noted->watched;
+	if (!evaluation->changed)
+		return 0;
+	alert_drone_begin(evaluation->alerts, &evaluation->noted->drone_id, has_states);
+	if (evaluation->noted->nrows == 1)
+	{
+		AlertSample seen;
+
+		watch_fill(&seen, evaluation->newest, evaluation->needed);
+		alert_drone_sample(evaluation->alerts, &seen);
+	}
+	else if (evaluation->noted->reread || (latest->alert_states > 0 && !evaluation->noted->had_states))
+		evaluate_rows(evaluation, after);
+	else
+		evaluate_kept(evaluation, after);
+	return alert_drone_end(evaluation->alerts);
+}
+
+/*
+ * Bring drone_latest up to date with the newest of the new rows, and alert.
+ */
+static void
+advance_latest(Relation parent, const NotedRows *rows, NewestTime *order, int n)
 {
 	TimestampTz received_at = GetCurrentTransactionStartTimestamp();
 	MemoryContext per_drone = AllocSetContextCreate(CurrentMemoryContext,
 													"newest sample", ALLOCSET_SMALL_SIZES);
+	RowEvaluation evaluation = {0};
 	LatestTable *table;
 	Snapshot	snapshot;
 
@@ -293,10 +605,19 @@ advance_latest(Relation parent, NewestTime *order, int n)
 	CommandCounterIncrement();
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	table = latest_open();
+	evaluation.rows = rows;
+	evaluation.alerts = alert_begin(rows->rules);
+	evaluation.needed = alert_needed_metrics(rows->rules);
 
 	for (int i = 0; i < n; i++)
 	{
 		LatestState state = latest_read(table, &order[i].drone_id);
+		LatestChange change = {
+			.received = order[i].nrows,
+			.late = order[i].nlate,
+			.evaluate = evaluate_drone,
+			.arg = &evaluation,
+		};
 		MemoryContext old = MemoryContextSwitchTo(per_drone);
 		Sample		sample;
 
@@ -307,14 +628,22 @@ advance_latest(Relation parent, NewestTime *order, int n)
 					 errdetail("Key (drone_id)=(%s) is not present in table \"core.drones\".",
 							   DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&order[i].drone_id)))),
 					 errhint("Register the drone first, or send the sample through telemetry.ingest, which keeps it among the rejected ones.")));
-		if (state.drone_exists &&
-			(!state.has_sample || order[i].recorded_at > state.recorded_at) &&
-			fetch_sample(parent, &order[i], snapshot, &sample) &&
-			!latest_advance(table, &state, &sample, received_at))
-			ereport(ERROR,
-					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-					 errmsg("could not advance telemetry.drone_latest because of a concurrent delete"),
-					 errhint("Send the samples again.")));
+		if (state.drone_exists)
+		{
+			if ((!state.has_sample || order[i].recorded_at > state.recorded_at) &&
+				fetch_sample(parent, &order[i], snapshot, &sample))
+				change.newest = &sample;
+			evaluation.noted = &order[i];
+			evaluation.newest = change.newest;
+			evaluation.changed = false;
+			if (!latest_advance(table, &order[i].drone_id, &state, &change, received_at))
+				ereport(ERROR,
+						(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+						 errmsg("could not advance telemetry.drone_latest because of a concurrent delete"),
+						 errhint("Send the samples again.")));
+			if (evaluation.changed)
+				alert_drone_keep(evaluation.alerts);
+		}
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(per_drone);
 	}
@@ -322,6 +651,7 @@ advance_latest(Relation parent, NewestTime *order, int n)
 	latest_close(table);
 	UnregisterSnapshot(snapshot);
 	MemoryContextDelete(per_drone);
+	alert_apply(evaluation.alerts);
 }
 
 /*
@@ -343,24 +673,27 @@ telemetry_after_insert_samples(PG_FUNCTION_ARGS)
 
 	while (have_noted())
 	{
-		MemoryContext old = MemoryContextSwitchTo(noted->context);
+		NotedRows  *rows = noted;
+		MemoryContext old = MemoryContextSwitchTo(rows->context);
 		newest_iterator iterator;
 		NewestTime *newest;
 		NewestTime *order;
 		int			n = 0;
 
-		if (noted->used_default)
+		/* Triggers on the tables of alerts may come here again. */
+		noted = rows->outer;
+		if (rows->used_default)
 			partition_request_drain(RelationGetRelid(trigger->tg_relation));
 
-		order = MemoryContextAllocHuge(noted->context, sizeof(NewestTime) * noted->drones->members);
-		newest_start_iterate(noted->drones, &iterator);
-		while ((newest = newest_iterate(noted->drones, &iterator)) != NULL)
+		order = MemoryContextAllocHuge(rows->context, sizeof(NewestTime) * rows->drones->members);
+		newest_start_iterate(rows->drones, &iterator);
+		while ((newest = newest_iterate(rows->drones, &iterator)) != NULL)
 			order[n++] = *newest;
 		qsort(order, n, sizeof(NewestTime), compare_newest);
-		advance_latest(trigger->tg_relation, order, n);
+		advance_latest(trigger->tg_relation, rows, order, n);
 
 		MemoryContextSwitchTo(old);
-		forget_innermost();
+		MemoryContextDelete(rows->context);
 	}
 	return PointerGetDatum(NULL);
 }

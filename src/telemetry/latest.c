@@ -7,6 +7,8 @@
  * of drone_id within a call.  Its leading columns are those of
  * telemetry.drone_telemetry.  A row is written by the table's access method
  * straight away: triggers on drone_latest do not fire, indexes on it are kept.
+ * The row also counts the drone's samples and its alert states; the lock that
+ * comes with its change guards those states.
  *
  * A row of drone_latest stands for the drone's existence, since its foreign key
  * keeps the drone from being deleted; only a drone's first sample looks into
@@ -31,6 +33,12 @@
 #include "compat.h"
 #include "errors.h"
 #include "telemetry/latest.h"
+
+/* Attribute numbers of drone_latest behind the sample's. */
+#define LATEST_RECEIVED		(SAMPLE_NCOLUMNS + 1)
+#define LATEST_LATE			(SAMPLE_NCOLUMNS + 2)
+#define LATEST_DUPLICATE	(SAMPLE_NCOLUMNS + 3)
+#define LATEST_ALERT_STATES	(SAMPLE_NCOLUMNS + 4)
 
 /* A table with a unique index on its uuid key alone, open for look-ups. */
 typedef struct KeyedTable
@@ -188,6 +196,10 @@ find_row(LatestTable *table, const pg_uuid_t *drone_id, Snapshot snapshot, Lates
 	state->drone_exists = true;
 	state->tid = table->latest.slot->tts_tid;
 	state->recorded_at = DatumGetTimestampTz(slot_getattr(table->latest.slot, SAMPLE_RECORDED_AT, &isnull));
+	state->received = DatumGetInt64(slot_getattr(table->latest.slot, LATEST_RECEIVED, &isnull));
+	state->late = DatumGetInt64(slot_getattr(table->latest.slot, LATEST_LATE, &isnull));
+	state->duplicate = DatumGetInt64(slot_getattr(table->latest.slot, LATEST_DUPLICATE, &isnull));
+	state->alert_states = DatumGetInt32(slot_getattr(table->latest.slot, LATEST_ALERT_STATES, &isnull));
 	ExecClearTuple(table->latest.slot);
 	return true;
 }
@@ -216,20 +228,76 @@ latest_read(LatestTable *table, const pg_uuid_t *drone_id)
 	return state;
 }
 
-static void
-insert_row(LatestTable *table, const Sample *sample, TimestampTz received_at)
+/*
+ * Look at a drone's latest state in passing.
+ */
+bool
+latest_peek(const pg_uuid_t *drone_id, TimestampTz *recorded_at, int *alert_states)
 {
-	sample_store_slot(sample, received_at, table->new_slot);
-	table->new_slot->tts_tableOid = RelationGetRelid(table->latest.rel);
+	LatestTable table = {.context = CurrentMemoryContext};
+	LatestState state = {0};
+
+	keyed_open(&table.latest, "telemetry", "drone_latest", RowExclusiveLock);
+	if (find_row_again(&table, drone_id, &state))
+	{
+		*recorded_at = state.recorded_at;
+		*alert_states = state.alert_states;
+	}
+	keyed_close(&table.latest);
+	return state.has_sample;
+}
+
+/*
+ * Put the row that is to be written into new_slot: the newest sample or, when it
+ * is none, the sample that is there, with the counts.
+ */
+static void
+fill_row(LatestTable *table, const LatestState *state, const Sample *newest, const LatestChange *change,
+		 int alert_states, TimestampTz received_at)
+{
+	TupleTableSlot *slot = table->new_slot;
+
+	if (newest != NULL)
+		sample_store_slot(newest, received_at, slot);
+	else
+	{
+		TupleTableSlot *present = table->latest.slot;
+		ItemPointerData tid = state->tid;
+
+		if (!table_tuple_fetch_row_version(table->latest.rel, &tid, SnapshotAny, present))
+			elog(ERROR, "a row of telemetry.drone_latest is gone");
+		slot_getallattrs(present);
+		ExecClearTuple(slot);
+		memcpy(slot->tts_values, present->tts_values, sizeof(Datum) * slot->tts_tupleDescriptor->natts);
+		memcpy(slot->tts_isnull, present->tts_isnull, sizeof(bool) * slot->tts_tupleDescriptor->natts);
+		ExecStoreVirtualTuple(slot);
+	}
+	slot->tts_values[LATEST_RECEIVED - 1] = Int64GetDatum(state->received + change->received);
+	slot->tts_values[LATEST_LATE - 1] = Int64GetDatum(state->late + change->late);
+	slot->tts_values[LATEST_DUPLICATE - 1] = Int64GetDatum(state->duplicate + change->duplicate);
+	slot->tts_values[LATEST_ALERT_STATES - 1] = Int32GetDatum(alert_states);
+	for (int attno = LATEST_RECEIVED; attno <= LATEST_ALERT_STATES; attno++)
+		slot->tts_isnull[attno - 1] = false;
+	slot->tts_tableOid = RelationGetRelid(table->latest.rel);
+}
+
+static void
+insert_row(LatestTable *table, const LatestState *state, const LatestChange *change, TimestampTz received_at)
+{
+	int			alert_states = change->evaluate != NULL ? change->evaluate(change->arg, state) : 0;
+
+	fill_row(table, state, change->newest, change, alert_states, received_at);
 	table_tuple_insert(table->latest.rel, table->new_slot, GetCurrentCommandId(true), 0, NULL);
 	list_free(compat_exec_insert_index_tuples(table->rri, table->new_slot, table->estate, false));
 }
 
 /*
- * Make the sample the drone's latest unless a newer one is there.
+ * Count what came of a drone, and make its newest sample the latest unless a
+ * newer one is there.
  */
 bool
-latest_advance(LatestTable *table, LatestState *state, const Sample *sample, TimestampTz received_at)
+latest_advance(LatestTable *table, const pg_uuid_t *drone_id, LatestState *state,
+			   const LatestChange *change, TimestampTz received_at)
 {
 	/*
 	 * Two sessions may store a drone's first samples at once: the second waits
@@ -237,11 +305,12 @@ latest_advance(LatestTable *table, LatestState *state, const Sample *sample, Tim
 	 */
 	if (!state->has_sample)
 	{
-		if (!lock_drone(table, &sample->drone_id, LockTupleNoKeyExclusive))
+		if (!lock_drone(table, drone_id, LockTupleNoKeyExclusive))
 			return false;
-		if (!find_row_again(table, &sample->drone_id, state))
+		if (!find_row_again(table, drone_id, state))
 		{
-			insert_row(table, sample, received_at);
+			if (change->newest != NULL)
+				insert_row(table, state, change, received_at);
 			return true;
 		}
 	}
@@ -252,15 +321,20 @@ latest_advance(LatestTable *table, LatestState *state, const Sample *sample, Tim
 		LockTupleMode lockmode;
 		CompatUpdateIndexes update_indexes;
 		TM_Result	result;
+		bool		moves = change->newest != NULL && change->newest->recorded_at > state->recorded_at;
+		int			alert_states = state->alert_states;
 
-		if (state->recorded_at >= sample->recorded_at)
+		if (!moves && change->received == 0 && change->late == 0 && change->duplicate == 0)
 			return true;
+		if (moves && change->evaluate != NULL)
+			alert_states = change->evaluate(change->arg, state);
 
-		sample_store_slot(sample, received_at, table->new_slot);
-		table->new_slot->tts_tableOid = RelationGetRelid(table->latest.rel);
+		fill_row(table, state, moves ? change->newest : NULL, change, alert_states, received_at);
 		result = table_tuple_update(table->latest.rel, &state->tid, table->new_slot,
 									GetCurrentCommandId(true), table->snapshot, InvalidSnapshot,
 									true, &failure, &lockmode, &update_indexes);
+		if (!moves)
+			ExecClearTuple(table->latest.slot);
 		switch (result)
 		{
 			case TM_Ok:
@@ -273,7 +347,7 @@ latest_advance(LatestTable *table, LatestState *state, const Sample *sample, Tim
 			case TM_Updated:
 			case TM_Deleted:
 				/* Somebody else changed the row and has committed: read it again. */
-				if (!find_row_again(table, &sample->drone_id, state))
+				if (!find_row_again(table, drone_id, state))
 					return false;
 				break;
 

@@ -17,7 +17,28 @@ typedef struct LatestState
 	bool		has_sample;		/* drone_latest has a row: */
 	ItemPointerData tid;		/* where it was when it was read */
 	TimestampTz recorded_at;	/* its time */
+	int64		received;		/* samples stored ever */
+	int64		late;			/* of these, older than the latest then */
+	int64		duplicate;
+	int			alert_states;	/* rows of telemetry.alert_states that the drone may have */
 } LatestState;
+
+/* What one call changes for a drone. */
+typedef struct LatestChange
+{
+	const Sample *newest;		/* of its stored samples; NULL when none was */
+	int64		received;		/* stored */
+	int64		late;			/* of these, older than the latest before */
+	int64		duplicate;
+
+	/*
+	 * Evaluates the alerts of samples newer than the state's and returns the
+	 * number of alert states that the drone has then.  Called before the row is
+	 * changed, again when another session was faster.  May be NULL.
+	 */
+	int			(*evaluate) (void *arg, const LatestState *state);
+	void	   *arg;
+} LatestChange;
 
 /* Open drone_latest (RowExclusiveLock, kept until the transaction ends). */
 extern LatestTable *latest_open(void);
@@ -28,13 +49,17 @@ extern LatestTable *latest_open(void);
  */
 extern LatestState latest_read(LatestTable *table, const pg_uuid_t *drone_id);
 
+/* The time of a drone's latest sample and its alert states, without a lock or a look at core.drones; false when it has none. */
+extern bool latest_peek(const pg_uuid_t *drone_id, TimestampTz *recorded_at, int *alert_states);
+
 /*
- * Make the sample the drone's latest unless a newer one is there.  Waits for
- * other transactions that change the row: call in order of drone_id.  False
- * when the row has vanished meanwhile; the caller begins again from latest_read.
+ * Count what came of a drone, and make its newest sample the latest unless a
+ * newer one is there.  Waits for other transactions that change the row: call
+ * in order of drone_id.  False when the row has vanished meanwhile; the caller
+ * begins again from latest_read.
  */
-extern bool latest_advance(LatestTable *table, LatestState *state, const Sample *sample,
-						   TimestampTz received_at);
+extern bool latest_advance(LatestTable *table, const pg_uuid_t *drone_id, LatestState *state,
+						   const LatestChange *change, TimestampTz received_at);
 
 extern void latest_close(LatestTable *table);
 

@@ -61,6 +61,52 @@ write_slice(const char *route, RejectedSample **samples, int n)
 					 6, types, args);
 }
 
+static int
+compare_drone_ids(const void *a, const void *b)
+{
+	return memcmp(DatumGetUUIDP(*(const Datum *) a), DatumGetUUIDP(*(const Datum *) b), UUID_LEN);
+}
+
+/*
+ * Count the refused samples of each drone that exists, in order of drone_id.
+ */
+static void
+count_samples(RejectedSample **samples, int n)
+{
+	Datum	   *drone_ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Datum) * n);
+	Datum	   *counts = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Datum) * n);
+	Oid			types[2] = {UUIDARRAYOID, INT8ARRAYOID};
+	Datum		args[2];
+	int			ndrones = 0;
+	int			nnamed = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (samples[i]->has_drone_id)
+			drone_ids[nnamed++] = UUIDPGetDatum(&samples[i]->drone_id);
+	}
+	if (nnamed == 0)
+		return;
+	qsort(drone_ids, nnamed, sizeof(Datum), compare_drone_ids);
+	for (int i = 0; i < nnamed; i++)
+	{
+		if (ndrones > 0 && compare_drone_ids(&drone_ids[ndrones - 1], &drone_ids[i]) == 0)
+		{
+			counts[ndrones - 1] = Int64GetDatum(DatumGetInt64(counts[ndrones - 1]) + 1);
+			continue;
+		}
+		drone_ids[ndrones] = drone_ids[i];
+		counts[ndrones++] = Int64GetDatum(1);
+	}
+	args[0] = sql_array(drone_ids, NULL, ndrones, UUIDOID);
+	args[1] = sql_array(counts, NULL, ndrones, INT8OID);
+	(void) sql_query("INSERT INTO telemetry.rejected_counts AS c (drone_id, samples_rejected)"
+					 " SELECT d.drone_id, n.refused FROM core.drones d"
+					 " JOIN unnest($1, $2) AS n (drone_id, refused) ON n.drone_id = d.drone_id ORDER BY d.drone_id"
+					 " ON CONFLICT (drone_id) DO UPDATE SET samples_rejected = c.samples_rejected + excluded.samples_rejected",
+					 2, types, args);
+}
+
 /*
  * Write refused samples, oldest first.
  */
@@ -90,5 +136,7 @@ rejected_write(const char *route, RejectedSample *newest)
 		MemoryContextSwitchTo(old);
 		MemoryContextDelete(slice);
 	}
+	if (n > 0)
+		count_samples(samples, n);
 	sql_end(&scope);
 }

@@ -349,7 +349,7 @@ insert_by_executor(SampleStore *store, const Sample *sample, SampleState *state)
 		nulls[i] = slot->tts_isnull[i] ? 'n' : ' ';
 	if (SPI_execute_plan(insert_plan, slot->tts_values, nulls, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not insert a sample through the executor");
-	*state = SPI_processed > 0 ? SAMPLE_STORED : SAMPLE_DUPLICATE;
+	*state = SPI_processed > 0 ? SAMPLE_STORED_BY_SQL : SAMPLE_DUPLICATE;
 	SPI_finish();
 }
 

@@ -19,8 +19,11 @@ typedef enum SampleState
 	SAMPLE_NEW,					/* in: surely not stored yet, as far as is known */
 	SAMPLE_UNSURE,				/* in: may be stored already, look first */
 	SAMPLE_STORED,				/* out */
+	SAMPLE_STORED_BY_SQL,		/* out: by the executor, the table's triggers have seen it */
 	SAMPLE_DUPLICATE,			/* out: was stored already */
 } SampleState;
+
+#define sample_was_stored(state)	((state) == SAMPLE_STORED || (state) == SAMPLE_STORED_BY_SQL)
 
 /* Open telemetry.drone_telemetry, whose relation the caller holds with RowExclusiveLock. */
 extern SampleStore *sample_store_open(Relation parent, TimestampTz received_at);

@@ -146,6 +146,8 @@ FROM telemetry.drone_latest l WHERE l.drone_id::text LIKE '12000000%';
 
 DELETE FROM telemetry.drone_telemetry WHERE drone_id::text LIKE '12000000%';
 SELECT count(*) FROM telemetry.drone_latest WHERE drone_id::text LIKE '12000000%';
+DELETE FROM telemetry.drone_events WHERE drone_id::text LIKE '12000000%';
+DELETE FROM telemetry.real_time_alerts WHERE drone_id::text LIKE '12000000%';
 DELETE FROM core.drones WHERE drone_id::text LIKE '12000000%';
 DROP VIEW refused, stored;
 DROP FUNCTION drone, at;

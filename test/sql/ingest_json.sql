@@ -181,4 +181,6 @@ DROP VIEW refused, stored;
 DROP FUNCTION sample;
 DROP SEQUENCE tick;
 TRUNCATE telemetry.drone_telemetry;
+DELETE FROM telemetry.drone_events WHERE drone_id::text LIKE '11000000%';
+DELETE FROM telemetry.real_time_alerts WHERE drone_id::text LIKE '11000000%';
 DELETE FROM core.drones WHERE drone_id::text LIKE '11000000%';

@@ -1,0 +1,221 @@
+/*
+ * link_loss.c
+ *		Alerts for drones that have gone silent; telemetry.check_link_loss().
+ *
+ * Run by the scheduler every sentient_edge.alert_check_interval, and by SQL.
+ * One session at a time checks: it holds ShareUpdateExclusiveLock on
+ * telemetry.alert_states until its transaction ends, which keeps nobody from
+ * ingesting; the scheduler leaves the work to a session that holds it already.
+ * The rows of drone_latest of the drones concerned are locked in order of
+ * drone_id, as ingest does, and looked at again once locked.  The alert is
+ * cleared by the drone's next live sample, see evaluate.c.
+ *
+ * Nothing is done while a dump is restored, when foreign keys stand back: the
+ * dump's own alerts are still to come.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "alert/batch.h"
+#include "alert/link_loss.h"
+#include "base/sql.h"
+#include "base/worker.h"
+#include "errors.h"
+
+PG_FUNCTION_INFO_V1(telemetry_check_link_loss);
+
+int			alert_check_interval = 2;
+
+static void run_job(bool requested);
+
+static const SchedulerJob link_loss_job = {"link loss", &alert_check_interval, run_job};
+
+void
+link_loss_init(void)
+{
+	(void) scheduler_add_job(&link_loss_job);
+}
+
+/*
+ * Do the foreign keys of the table stand back?
+ */
+static bool
+is_being_restored(Relation rel)
+{
+	TriggerDesc *desc = rel->trigdesc;
+
+	for (int i = 0; desc != NULL && i < desc->numtriggers; i++)
+	{
+		if (desc->triggers[i].tgisinternal && desc->triggers[i].tgenabled == TRIGGER_DISABLED)
+			return true;
+	}
+	return false;
+}
+
+static const AlertWatch *
+find_link_rule(const AlertRules *rules, const pg_uuid_t *id)
+{
+	for (int i = rules->first_link; i < rules->nwatches; i++)
+	{
+		if (memcmp(&rules->watches[i].id, id, UUID_LEN) == 0)
+			return &rules->watches[i];
+	}
+	return NULL;
+}
+
+/*
+ * Lock the rows of drones that have gone silent; what they need is put into the
+ * changes.
+ */
+static void
+find_silent(const AlertRules *rules, AlertChanges *changes, TimestampTz now)
+{
+	Oid			types[1] = {TIMESTAMPTZOID};
+	Datum		args[1] = {TimestampTzGetDatum(now)};
+	uint64		n;
+
+	n = sql_query("SELECT l.drone_id, r.rule_id, l.recorded_at"
+				  " FROM telemetry.drone_latest l"
+				  " JOIN core.drones d ON d.drone_id = l.drone_id"
+				  " JOIN core.drone_statuses s ON s.status = d.status"
+				  " JOIN telemetry.alert_rules r ON r.enabled AND r.metric = '" ALERT_LINK_METRIC "'"
+				  " AND (r.drone_id IS NULL OR r.drone_id = l.drone_id)"
+				  " AND (r.drone_type IS NULL OR r.drone_type = d.drone_type)"
+				  " WHERE l.recorded_at < $1 - r.threshold * interval '1 second'"
+				  " AND l.received_at - l.recorded_at < interval '1 hour' AND l.received_at > $1 - interval '1 day'"
+				  " AND (s.is_flying OR d.status = 'offline' AND NOT EXISTS"
+				  " (SELECT FROM core.drone_status_history h WHERE h.drone_id = d.drone_id))"
+				  " AND NOT EXISTS (SELECT FROM telemetry.alert_states a"
+				  " WHERE a.drone_id = l.drone_id AND a.watch_id = r.rule_id)"
+				  " ORDER BY l.drone_id, r.rule_id FOR UPDATE OF l",
+				  1, types, args);
+	for (uint64 row = 0; row < n; row++)
+	{
+		bool		isnull;
+		const AlertWatch *watch = find_link_rule(rules, DatumGetUUIDP(sql_value(row, 1, &isnull)));
+		TimestampTz recorded_at = DatumGetTimestampTz(sql_value(row, 2, &isnull));
+		AlertRecord *record;
+		AlertStateChange *state;
+
+		if (watch == NULL)
+			continue;			/* made since the rules were compiled; next time */
+		record = palloc0(sizeof(AlertRecord));
+		record->drone_id = *DatumGetUUIDP(sql_value(row, 0, &isnull));
+		record->alert_id = alert_new_id();
+		record->watch = watch;
+		record->is_new = true;
+		record->opened_at = recorded_at + (int64) (watch->threshold * USECS_PER_SEC);
+		record->message = psprintf("%s: no sample for more than %g s", watch->name, watch->threshold);
+		record->has_value = true;
+		record->opened_value = record->last_value = (now - recorded_at) / (double) USECS_PER_SEC;
+		record->last_seen_at = now;
+		alert_changes_record(changes, record);
+
+		state = palloc0(sizeof(AlertStateChange));
+		state->drone_id = record->drone_id;
+		state->row.watch_id = watch->id;
+		state->row.since = record->opened_at;
+		state->row.open = true;
+		state->row.alert_id = record->alert_id;
+		alert_changes_state(changes, state);
+	}
+}
+
+/*
+ * Count the new states in the drones' rows, which are locked already.
+ */
+static void
+count_states(AlertChanges *changes)
+{
+	Datum	   *ids = palloc(sizeof(Datum) * changes->nstates);
+	Oid			types[1] = {UUIDARRAYOID};
+	Datum		args[1];
+	int			n = 0;
+
+	for (AlertStateChange *state = changes->first_state; state != NULL; state = state->next)
+		ids[n++] = UUIDPGetDatum(&state->drone_id);
+	args[0] = sql_array(ids, NULL, n, UUIDOID);
+	(void) sql_query("UPDATE telemetry.drone_latest l SET alert_states = l.alert_states + n.states"
+					 " FROM (SELECT u.drone_id, count(*)::integer AS states FROM unnest($1) AS u (drone_id)"
+					 " GROUP BY u.drone_id) n"
+					 " WHERE l.drone_id = n.drone_id",
+					 1, types, args);
+}
+
+/*
+ * Open alerts for drones that have gone silent; returns how many.  Without wait
+ * nothing is done while another session is at it.
+ */
+static int
+check(bool wait)
+{
+	const AlertRules *rules;
+	Oid			schema = get_namespace_oid("telemetry", true);
+	Oid			relid = OidIsValid(schema) ? get_relname_relid("alert_states", schema) : InvalidOid;
+	AlertChanges changes;
+	Relation	rel;
+	SqlScope	scope;
+
+	if (!OidIsValid(relid))
+		return 0;
+	rules = alert_rules_get();
+	if (rules->first_link == rules->nwatches)
+		return 0;				/* no rule asks for it */
+	if (wait)
+		LockRelationOid(relid, ShareUpdateExclusiveLock);
+	else if (!ConditionalLockRelationOid(relid, ShareUpdateExclusiveLock))
+		return 0;
+	rel = try_table_open(relid, NoLock);
+	if (rel == NULL)
+		return 0;
+	alert_changes_init(&changes);
+	if (!is_being_restored(rel))
+	{
+		scope = sql_begin(0);
+		rules = alert_rules_get();
+		find_silent(rules, &changes, GetCurrentTimestamp());
+		if (changes.nstates > 0)
+			count_states(&changes);
+		alert_changes_apply(&changes);
+		sql_end(&scope);
+	}
+	table_close(rel, NoLock);
+	return changes.nrecords;
+}
+
+/* The scheduler's job. */
+static void
+run_job(bool requested)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	(void) check(false);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+}
+
+/*
+ * telemetry.check_link_loss()
+ */
+Datum
+telemetry_check_link_loss(PG_FUNCTION_ARGS)
+{
+	PreventCommandIfReadOnly("telemetry.check_link_loss()");
+	PreventCommandDuringRecovery("telemetry.check_link_loss()");
+	PG_RETURN_INT32(check(true));
+}

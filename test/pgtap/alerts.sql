@@ -1,0 +1,50 @@
+-- Alerts: what comes with the extension, who may do what.
+BEGIN;
+SELECT plan(30);
+
+SELECT results_eq($$SELECT name, metric, comparison, threshold, severity, enabled FROM telemetry.alert_rules WHERE is_builtin ORDER BY threshold DESC$$,
+	$$VALUES ('battery low', 'battery_percentage', '<', 15::float8, 'warning', true), ('link loss', 'link_silence_s', '>', 10, 'critical', true),
+			 ('battery critical', 'battery_percentage', '<', 7, 'critical', true), ('battery emergency', 'battery_percentage', '<', 5, 'emergency', true)$$,
+	'PX4''s defaults are there and enabled');
+SELECT matches(obj_description('telemetry.alert_rules'::regclass), 'PX4', 'and the comment says whose they are');
+
+SELECT table_privs_are('telemetry', t, 'sentient_viewer', ARRAY['SELECT'])
+  FROM unnest('{alert_rules,geofences,real_time_alerts,alert_states,rejected_counts,sample_counts}'::name[]) AS t;
+SELECT table_privs_are('telemetry', t, 'sentient_operator', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'])
+  FROM unnest('{alert_rules,geofences}'::name[]) AS t;
+SELECT table_privs_are('telemetry', 'alert_states', 'sentient_admin', ARRAY['SELECT']);
+SELECT function_privs_are('telemetry', 'acknowledge_alert', ARRAY['uuid', 'uuid'], 'sentient_analyst', ARRAY[]::text[]);
+SELECT function_privs_are('telemetry', 'acknowledge_alert', ARRAY['uuid', 'uuid'], 'sentient_operator', ARRAY['EXECUTE']);
+SELECT function_privs_are('telemetry', 'check_link_loss', ARRAY[]::text[], 'sentient_analyst', ARRAY[]::text[]);
+SELECT function_privs_are('telemetry', 'check_link_loss', ARRAY[]::text[], 'sentient_operator', ARRAY['EXECUTE']);
+SELECT function_privs_are('telemetry', 'gaps', ARRAY['uuid', 'timestamptz', 'timestamptz', 'interval'], 'sentient_viewer', ARRAY['EXECUTE']);
+
+INSERT INTO core.drones (drone_id, call_sign, drone_type) VALUES ('a1e76000-0000-4000-8000-000000000001', 'pgtap-alert', 'pgtap');
+SET LOCAL ROLE sentient_operator;
+SELECT lives_ok($$INSERT INTO telemetry.alert_rules (name, metric, comparison, threshold, drone_type) VALUES ('pgtap', 'altitude_m', '>=', 120, 'pgtap')$$,
+	'an operator makes a rule');
+SELECT throws_ok($$INSERT INTO telemetry.alert_rules (name, metric, comparison, threshold) VALUES ('pgtap2', 'altitude', '>=', 120)$$, '22023', NULL,
+	'but not of a column that is none');
+SELECT lives_ok($$SELECT telemetry.ingest('[{"drone_id": "a1e76000-0000-4000-8000-000000000001", "timestamp": "2025-04-01T10:00:00Z", "altitude_m": 120},
+	{"drone_id": "a1e76000-0000-4000-8000-000000000001", "timestamp": "2025-04-01T10:00:00Z", "altitude_m": 120}]')$$, 'sends samples');
+SELECT results_eq($$SELECT name, a.severity, opened_value, cleared_at FROM telemetry.real_time_alerts a JOIN telemetry.alert_rules USING (rule_id)
+	WHERE a.drone_id = 'a1e76000-0000-4000-8000-000000000001'$$, $$VALUES ('pgtap', 'warning', 120::float8, NULL::timestamptz)$$, 'and sees the alert in the same transaction');
+SELECT results_eq($$SELECT open_alerts FROM telemetry.drone_health('a1e76000-0000-4000-8000-000000000001')$$, 'VALUES (1::bigint)', 'so does drone_health');
+SELECT results_eq($$SELECT received, late, duplicate, rejected FROM telemetry.sample_counts WHERE drone_id = 'a1e76000-0000-4000-8000-000000000001'$$,
+	'VALUES (1::bigint, 0::bigint, 1::bigint, 0::bigint)', 'the samples are counted');
+SELECT throws_ok($$UPDATE telemetry.real_time_alerts SET cleared_at = now()$$, '42501', NULL, 'an operator does not clear alerts by hand');
+SELECT lives_ok($$UPDATE telemetry.real_time_alerts SET acknowledged_at = now() WHERE drone_id = 'a1e76000-0000-4000-8000-000000000001'$$, 'but may acknowledge by hand');
+SELECT results_eq($$SELECT event_type FROM telemetry.drone_events WHERE drone_id = 'a1e76000-0000-4000-8000-000000000001' ORDER BY 1$$,
+	$$VALUES ('alert_acknowledged'), ('alert_opened')$$, 'which makes an event as well');
+SELECT throws_ok($$DELETE FROM telemetry.alert_rules WHERE is_builtin$$, '55000', NULL, 'a built-in rule stays');
+SELECT lives_ok($$UPDATE telemetry.alert_rules SET is_builtin = true WHERE name = 'pgtap'$$, 'no other rule can claim to be built in');
+SELECT lives_ok($$DELETE FROM telemetry.alert_rules WHERE name = 'pgtap'$$, 'so it can be deleted');
+RESET ROLE;
+SET LOCAL ROLE sentient_viewer;
+SELECT throws_ok($$SELECT telemetry.acknowledge_alert(gen_random_uuid())$$, '42501', NULL, 'a viewer does not acknowledge');
+RESET ROLE;
+SELECT throws_ok($$SELECT telemetry.alert_rule_check()$$, '39P01', NULL, 'a trigger function is not called by hand');
+
+
+SELECT * FROM finish();
+ROLLBACK;

@@ -1,0 +1,89 @@
+# Alerts outside of a session: the scheduler reports a lost link, what is crossed
+# and counted survives a crash, and a dump carries alerts, states and changed
+# built-in rules into a server whose workers run.
+
+use strict;
+use warnings FATAL => 'all';
+
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use SentientEdge;
+
+my $node = sentient_server('main', durable => 1, conf => 'sentient_edge.alert_check_interval = 1');
+sentient_database($node, 'fleet');
+my ($flying, $parked, $log) = map { sentient_drone($node, 'fleet', "alert-$_") } 1 .. 3;
+
+sub ask { return $node->safe_psql('fleet', shift) }
+
+sub send_sample
+{
+	my ($drone, $at, $key, $value) = @_;
+	return ask("SELECT accepted FROM telemetry.ingest(jsonb_build_object('drone_id', '$drone', 'timestamp', $at, '$key', $value))");
+}
+
+# the link
+ask("UPDATE core.drones SET status = s FROM unnest('{standby,active}'::text[]) s WHERE drone_id = '$flying' AND s = 'standby'");
+ask("UPDATE core.drones SET status = 'active' WHERE drone_id = '$flying'");
+ask("UPDATE core.drones SET status = 'standby' WHERE drone_id = '$parked'");
+send_sample($_, "now() - interval '30 s'", 'altitude_m', 1) for $flying, $parked;
+send_sample($log, "'2018-08-08T14:00:00Z'", 'altitude_m', 1);
+sentient_wait($node, 'fleet', "SELECT count(*) = 1 FROM telemetry.real_time_alerts WHERE alert_type = 'link_loss' AND cleared_at IS NULL",
+	'the scheduler reports a lost link');
+is(ask("SELECT drone_id, opened_at - recorded_at FROM telemetry.real_time_alerts JOIN telemetry.drone_latest USING (drone_id)"),
+	"$flying|00:00:10", 'of the flying drone alone, ten seconds after its newest sample');
+is(ask('SELECT telemetry.check_link_loss()'), '0', 'once');
+send_sample($flying, 'now()', 'altitude_m', 2);
+is(ask("SELECT count(*) FROM telemetry.real_time_alerts WHERE cleared_at IS NULL"), '0', 'a live sample clears it');
+is(ask("SELECT string_agg(event_type, ',' ORDER BY occurred_at) FROM telemetry.drone_events WHERE drone_id = '$flying'"),
+	'alert_opened,alert_cleared', 'both are events');
+is(ask("SELECT errors FROM sentient_edge.workers WHERE database = 'fleet' AND worker = 'link loss'"), '0', 'the job has no errors');
+ask("UPDATE core.drones SET status = 'standby' WHERE drone_id = '$flying'");
+
+# a crash while hold_for runs
+ask("INSERT INTO telemetry.alert_rules (name, metric, comparison, threshold, hold_for, severity) VALUES ('too high', 'altitude_m', '>', 120, '5 s', 'error')");
+send_sample($parked, 'now()', 'altitude_m', 5);
+my $t0 = ask("SELECT recorded_at FROM telemetry.drone_latest WHERE drone_id = '$parked'");
+my $at = sub { "'$t0'::timestamptz + interval '$_[0] s'" };
+send_sample($parked, $at->(1), 'altitude_m', 130);
+send_sample($parked, $at->(1), 'altitude_m', 130);
+is(ask("SELECT alert_id IS NULL FROM telemetry.alert_states WHERE drone_id = '$parked'"), 't', 'the limit is crossed, nothing is open');
+my $counts = "SELECT received, late, duplicate, rejected FROM telemetry.sample_counts WHERE drone_id = '$parked'";
+my $counted = ask($counts);
+is($counted, '3|0|1|0', 'samples are counted');
+$node->stop('immediate');
+$node->start;
+is(ask($counts), $counted, 'and the counts survive a crash');
+send_sample($parked, $at->(4), 'altitude_m', 131);
+is(ask("SELECT count(*) FROM telemetry.real_time_alerts WHERE severity = 'error'"), '0', 'the hold time goes on where it was');
+send_sample($parked, $at->(6), 'altitude_m', 132);
+is(ask("SELECT opened_at = " . $at->(6) . ", opened_value FROM telemetry.real_time_alerts WHERE severity = 'error'"), 't|132', 'and opens the alert');
+
+# dump and restore
+ask("UPDATE telemetry.alert_rules SET threshold = 30, clear_threshold = 31, name = 'battery half' WHERE name = 'battery low';
+	UPDATE telemetry.alert_rules SET enabled = false WHERE name = 'link loss'");
+my %queries = (
+	rules => 'SELECT r::text FROM telemetry.alert_rules r ORDER BY 1',
+	alerts => 'SELECT a::text FROM telemetry.real_time_alerts a ORDER BY 1',
+	states => 'SELECT s::text FROM telemetry.alert_states s ORDER BY 1',
+	'latest states' => 'SELECT l::text FROM telemetry.drone_latest l ORDER BY 1',
+	events => 'SELECT e::text FROM telemetry.drone_events e ORDER BY 1',
+	counts => 'SELECT c::text FROM telemetry.sample_counts c ORDER BY 1');
+my $dump = $node->basedir . '/fleet';
+my @server = ('-h', $node->host, '-p', $node->port);
+command_ok([ 'pg_dump', @server, '-f', "$dump.sql", 'fleet' ], 'plain dump');
+command_ok([ 'pg_dump', @server, '-Fc', '-f', "$dump.custom", 'fleet' ], 'custom dump');
+$node->safe_psql('postgres', "CREATE DATABASE $_") for qw(plain custom);
+command_ok([ 'psql', @server, '-qX', '-v', 'ON_ERROR_STOP=1', '-f', "$dump.sql", 'plain' ], 'plain restore');
+command_ok([ 'pg_restore', @server, '--exit-on-error', '-j', '2', '-d', 'custom', "$dump.custom" ], 'parallel restore');
+for my $database (qw(plain custom))
+{
+	is($node->safe_psql($database, $queries{$_}), ask($queries{$_}), "$database: $_ are equal") for sort keys %queries;
+	$node->safe_psql($database,
+		"SELECT telemetry.ingest(jsonb_build_object('drone_id', '$parked', 'timestamp', " . $at->(7) . ", 'altitude_m', 100, 'battery_percentage', 20))");
+	is($node->safe_psql($database,
+			"SELECT severity, cleared_at IS NULL FROM telemetry.real_time_alerts WHERE alert_type = 'rule' ORDER BY opened_at"),
+		"error|f\nwarning|t", "$database: the alert goes on, by the changed rule");
+}
+
+done_testing();
