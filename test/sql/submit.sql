@@ -140,4 +140,6 @@ FROM telemetry.queue_stats;
 
 DROP VIEW refused, stored;
 TRUNCATE telemetry.drone_telemetry;
+DELETE FROM telemetry.drone_events WHERE drone_id::text LIKE '17000000%';
+DELETE FROM telemetry.real_time_alerts WHERE drone_id::text LIKE '17000000%';
 DELETE FROM core.drones WHERE drone_id::text LIKE '17000000%';
