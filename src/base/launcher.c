@@ -55,14 +55,8 @@ launcher_init(void)
 	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
 		return;
 
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker_describe(&worker, "launcher_main", "sentient_edge launcher");
 	worker.bgw_restart_time = 5;
-	strlcpy(worker.bgw_library_name, "sentient_edge", sizeof(worker.bgw_library_name));
-	strlcpy(worker.bgw_function_name, "launcher_main", sizeof(worker.bgw_function_name));
-	strlcpy(worker.bgw_name, "sentient_edge launcher", BGW_MAXLEN);
-	strlcpy(worker.bgw_type, "sentient_edge launcher", BGW_MAXLEN);
 	RegisterBackgroundWorker(&worker);
 }
 

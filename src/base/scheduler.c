@@ -96,14 +96,7 @@ scheduler_start(Oid database)
 {
 	BackgroundWorker worker;
 
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	strlcpy(worker.bgw_library_name, "sentient_edge", sizeof(worker.bgw_library_name));
-	strlcpy(worker.bgw_function_name, "scheduler_main", sizeof(worker.bgw_function_name));
-	strlcpy(worker.bgw_name, "sentient_edge scheduler", BGW_MAXLEN);
-	strlcpy(worker.bgw_type, "sentient_edge scheduler", BGW_MAXLEN);
+	worker_describe(&worker, "scheduler_main", "sentient_edge scheduler");
 	worker.bgw_main_arg = ObjectIdGetDatum(database);
 	return RegisterDynamicBackgroundWorker(&worker, NULL);
 }

@@ -1,6 +1,7 @@
 /*
  * worker.c
- *		What every background worker of a database does first.
+ *		What all background workers have in common: how they are asked for and
+ *		what they do first.
  */
 #include "postgres.h"
 
@@ -30,6 +31,19 @@ static const char *const own_parameters[][2] = {
 	{"statement_timeout", "0"},
 	{"transaction_timeout", "0"},
 };
+
+void
+worker_describe(BackgroundWorker *worker, const char *function, const char *name)
+{
+	memset(worker, 0, sizeof(*worker));
+	worker->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker->bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(worker->bgw_library_name, "sentient_edge", sizeof(worker->bgw_library_name));
+	strlcpy(worker->bgw_function_name, function, sizeof(worker->bgw_function_name));
+	strlcpy(worker->bgw_name, name, BGW_MAXLEN);
+	strlcpy(worker->bgw_type, name, BGW_MAXLEN);
+}
 
 void
 worker_prepare(void)

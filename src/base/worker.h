@@ -7,6 +7,14 @@
 #define SENTIENT_WORKER_H
 
 #include "datatype/timestamp.h"
+#include "postmaster/bgworker.h"
+
+/*
+ * Describe a worker of this library: zeroed, with access to a database, started
+ * when recovery has finished and never again by itself; function is its main
+ * function, name what ps and pg_stat_activity show.
+ */
+extern void worker_describe(BackgroundWorker *worker, const char *function, const char *name);
 
 /*
  * One job of every database's scheduler.  run is called outside a transaction,

@@ -361,14 +361,7 @@ start_worker(const PartitionOrder *order, BackgroundWorkerHandle **handle)
 {
 	BackgroundWorker worker;
 
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	strlcpy(worker.bgw_library_name, "sentient_edge", sizeof(worker.bgw_library_name));
-	strlcpy(worker.bgw_function_name, "partition_worker_main", sizeof(worker.bgw_function_name));
-	strlcpy(worker.bgw_name, "sentient_edge partition worker", BGW_MAXLEN);
-	strlcpy(worker.bgw_type, "sentient_edge partition worker", BGW_MAXLEN);
+	worker_describe(&worker, "partition_worker_main", "sentient_edge partition worker");
 	memcpy(worker.bgw_extra, order, sizeof(*order));
 	worker.bgw_notify_pid = handle ? MyProcPid : 0;
 	return RegisterDynamicBackgroundWorker(&worker, handle);

@@ -37,6 +37,7 @@
 #include "utils/timestamp.h"
 
 #include "base/registry.h"
+#include "base/worker.h"
 #include "compat.h"
 #include "errors.h"
 #include "queue/queue.h"
@@ -563,14 +564,7 @@ queue_ensure_writer(void)
 	if (!start)
 		return pid;
 
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	strlcpy(worker.bgw_library_name, "sentient_edge", sizeof(worker.bgw_library_name));
-	strlcpy(worker.bgw_function_name, "ingest_writer_main", sizeof(worker.bgw_function_name));
-	strlcpy(worker.bgw_name, "sentient_edge ingest writer", BGW_MAXLEN);
-	strlcpy(worker.bgw_type, "sentient_edge ingest writer", BGW_MAXLEN);
+	worker_describe(&worker, "ingest_writer_main", "sentient_edge ingest writer");
 	worker.bgw_main_arg = ObjectIdGetDatum(MyDatabaseId);
 	if (!RegisterDynamicBackgroundWorker(&worker, NULL))
 	{
