@@ -115,14 +115,11 @@ struct IngestBatch
 };
 
 /*
- * Start a batch.
+ * Error out where samples cannot be stored.
  */
-IngestBatch *
-ingest_begin(const char *route)
+void
+ingest_require_writable(void)
 {
-	IngestBatch *batch = palloc0(sizeof(IngestBatch));
-	const SentientSettings *settings = settings_get();
-
 	if (RecoveryInProgress())
 		ereport(ERROR,
 				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
@@ -132,6 +129,22 @@ ingest_begin(const char *route)
 		ereport(ERROR,
 				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
 				 errmsg("cannot store samples in a read-only transaction")));
+	if (IsInParallelMode())
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+				 errmsg("cannot store samples during a parallel operation")));
+}
+
+/*
+ * Start a batch.
+ */
+IngestBatch *
+ingest_begin(const char *route)
+{
+	IngestBatch *batch = palloc0(sizeof(IngestBatch));
+	const SentientSettings *settings = settings_get();
+
+	ingest_require_writable();
 
 	batch->route = route;
 	batch->context = CurrentMemoryContext;

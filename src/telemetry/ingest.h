@@ -38,6 +38,9 @@ struct RejectedSample;
 /* Builds the payload that is kept when the sample with that ordinal is rejected. */
 typedef Jsonb *(*IngestPayload) (void *arg, const Sample *sample);
 
+/* Error out on a standby, in a read-only transaction and in parallel mode. */
+extern void ingest_require_writable(void);
+
 /* Start a batch; route names the caller in rejected_samples ("ingest", "mavlink", ...). */
 extern IngestBatch *ingest_begin(const char *route);
 

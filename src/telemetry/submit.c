@@ -50,25 +50,6 @@ PG_FUNCTION_INFO_V1(telemetry_queue_stats);
 /* A writer that does not come up in this time will not. */
 #define NO_WRITER_MS	20000
 
-static void
-check_may_submit(void)
-{
-	if (RecoveryInProgress())
-		ereport(ERROR,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("cannot store samples during recovery"),
-				 errhint("Send them to the primary server.")));
-	if (XactReadOnly)
-		ereport(ERROR,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("cannot store samples in a read-only transaction")));
-	if (IsInParallelMode())
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
-				 errmsg("cannot store samples during a parallel operation")));
-	queue_require();
-}
-
 /*
  * Does the writer wait for a lock that this very session holds?
  */
@@ -272,7 +253,8 @@ telemetry_submit(PG_FUNCTION_ARGS)
 {
 	Jsonb	   *payload = json_payload_argument(fcinfo);
 
-	check_may_submit();
+	ingest_require_writable();
+	queue_require();
 	PG_RETURN_DATUM(ingest_counts_datum(fcinfo, submit_jsonb(payload)));
 }
 
@@ -332,7 +314,8 @@ telemetry_submit_sample(PG_FUNCTION_ARGS)
 	char	   *place;
 	bool		fault;
 
-	check_may_submit();
+	ingest_require_writable();
+	queue_require();
 	memset(&queued, 0, sizeof(queued));
 	fault = PG_ARGISNULL(0) || PG_ARGISNULL(1);
 	if (!PG_ARGISNULL(0))
