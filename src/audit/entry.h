@@ -1,0 +1,52 @@
+/*
+ * entry.h
+ *		The canonical bytes of a row of audit.log: what its MAC and its leaf in the
+ *		ledger are computed from.
+ *
+ * Versioned, documented in the README, and equal after dump and restore, after an
+ * upgrade and on every PostgreSQL version.
+ */
+#ifndef SENTIENT_ENTRY_H
+#define SENTIENT_ENTRY_H
+
+#include "lib/stringinfo.h"
+
+#define AUDIT_ENTRY_VERSION		1
+
+/* Columns of audit.log, numbered from 0 in the order of the table; the MAC is the last. */
+typedef enum AuditColumn
+{
+	AUDIT_ID,
+	AUDIT_OCCURRED_AT,
+	AUDIT_TRANSACTION_ID,
+	AUDIT_SCHEMA_NAME,
+	AUDIT_TABLE_NAME,
+	AUDIT_OPERATION,
+	AUDIT_ROW_KEY,
+	AUDIT_OLD_VALUES,
+	AUDIT_NEW_VALUES,
+	AUDIT_USER_ID,
+	AUDIT_DB_ROLE,
+	AUDIT_CLIENT_ADDR,
+	AUDIT_APPLICATION_NAME,
+	AUDIT_QUERY_ID,
+	AUDIT_MAC,
+	AUDIT_COLUMNS,
+} AuditColumn;
+
+/* Append the canonical bytes of all columns but the MAC, given as the types of audit.log. */
+extern void audit_entry_canonical(StringInfo bytes, const Datum *values, const bool *nulls);
+
+/* The value of column mac: a keyed hash of the canonical bytes that names its key; NULL without a key. */
+extern bytea *audit_entry_mac(StringInfo bytes);
+
+typedef enum MacVerdict
+{
+	MAC_FITS,
+	MAC_FORGED,
+	MAC_KEY_UNKNOWN,			/* nobody can say: its key is not here */
+} MacVerdict;
+
+extern MacVerdict audit_entry_check_mac(StringInfo bytes, const bytea *mac);
+
+#endif							/* SENTIENT_ENTRY_H */
