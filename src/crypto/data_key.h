@@ -11,6 +11,8 @@
 
 #include "utils/uuid.h"
 
+#define CRYPTO_NONCE_BYTES		12
+#define CRYPTO_TAG_BYTES		16
 #define CRYPTO_MAC_BYTES		32
 #define CRYPTO_SIGNATURE_BYTES	64
 #define CRYPTO_PUBLIC_BYTES		32
@@ -43,6 +45,19 @@ extern const DataKey *data_key_active_if_any(KeyPurpose purpose);
 extern const DataKey *data_key_find(const pg_uuid_t *key_id, KeyPurpose purpose);
 
 extern const pg_uuid_t *data_key_id(const DataKey *key);
+
+/*
+ * AES-256-GCM under the key itself.  encrypt picks a fresh random nonce, counts
+ * the message, and raises an error (and asks for a rotation long before) when the
+ * key has encrypted too many.  decrypt is false when anything does not fit; what
+ * it wrote is zeroed then.  In and out may be the same place.
+ */
+extern void data_key_encrypt(const DataKey *key, const void *associated, size_t associated_bytes,
+							 const void *plain, size_t bytes, uint8 nonce[CRYPTO_NONCE_BYTES],
+							 uint8 *cipher, uint8 tag[CRYPTO_TAG_BYTES]);
+extern bool data_key_decrypt(const DataKey *key, const void *associated, size_t associated_bytes,
+							 const uint8 *cipher, size_t bytes, const uint8 nonce[CRYPTO_NONCE_BYTES],
+							 const uint8 tag[CRYPTO_TAG_BYTES], uint8 *plain);
 
 /* HMAC-SHA-256 under a subkey of the key (HKDF with the label as info). */
 extern void data_key_mac(const DataKey *key, const char *label, const void *data, size_t bytes,
