@@ -27,12 +27,14 @@ sub session
 	return { handle => $handle, out => \$out, err => \$err };
 }
 
+# Wait until the session whose query begins so waits for this lock on this table.
 sub waits
 {
-	my ($query, $what) = @_;
+	my ($query, $table, $mode, $what) = @_;
 
 	sentient_wait($node, 'fleet',
-		"SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '$query%'", $what);
+		"SELECT count(*) = 1 FROM pg_stat_activity JOIN pg_locks USING (pid) WHERE query LIKE '$query%' AND NOT granted
+			AND relation = '$table'::regclass AND mode = '$mode'", $what);
 }
 
 # A reader of the default partition, as a dump of it would be.
@@ -41,9 +43,10 @@ $reader->query_safe('BEGIN; LOCK TABLE telemetry.drone_telemetry_default IN ACCE
 $node->safe_psql('fleet', "INSERT INTO telemetry.drone_telemetry (drone_id, recorded_at) VALUES ('$drone', '2016-05-05 00:00Z')");
 
 my $maintenance = session("SET sentient_edge.partition_lock_timeout = '60s'; SELECT count(*) FROM telemetry.run_maintenance() WHERE action = 'moved'");
-waits('SET sentient_edge.partition_lock_timeout', 'maintenance waits for the reader');
+waits('SET sentient_edge.partition_lock_timeout', 'telemetry.drone_telemetry_default', 'AccessExclusiveLock',
+	'maintenance waits for the reader');
 my $query = session("SELECT count(*) FROM telemetry.drone_telemetry WHERE recorded_at >= '2016-05-01 00:00Z' AND recorded_at < '2016-06-01 00:00Z'");
-waits('SELECT count(*) FROM telemetry.drone_telemetry', 'a query waits for maintenance');
+waits('SELECT count(*) FROM telemetry.drone_telemetry', 'telemetry.drone_telemetry', 'AccessShareLock', 'a query waits for maintenance');
 $reader->query_safe('COMMIT');
 
 ok(finish($maintenance->{handle}), 'maintenance ends');
