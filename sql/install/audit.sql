@@ -17,21 +17,25 @@ GRANT USAGE ON SCHEMA audit TO sentient_admin;
 CREATE SEQUENCE audit.log_audit_id_seq AS bigint;
 COMMENT ON SEQUENCE audit.log_audit_id_seq IS 'Source of audit.log.audit_id; has gaps after rollbacks';
 
+-- The order of the columns wastes no bytes on alignment; src/audit/entry.h counts
+-- on it.  Names are text: a name takes 64 bytes whatever it holds.
 CREATE TABLE audit.log (
 	audit_id bigint NOT NULL DEFAULT pg_catalog.nextval('audit.log_audit_id_seq'::pg_catalog.regclass),
 	occurred_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	statement_at timestamptz,
 	transaction_id xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
-	schema_name name NOT NULL,
-	table_name name NOT NULL,
+	query_id bigint,
 	operation "char" NOT NULL CONSTRAINT log_operation_check CHECK (operation IN ('I', 'U', 'D', 'T')),
+	schema_name text COLLATE "C" NOT NULL,
+	table_name text COLLATE "C" NOT NULL,
 	row_key jsonb,
 	old_values jsonb,
 	new_values jsonb,
 	user_id uuid,
-	db_role name NOT NULL DEFAULT CURRENT_USER,
+	db_role text COLLATE "C" NOT NULL DEFAULT CURRENT_USER,
+	session_role text COLLATE "C",
 	client_addr inet,
-	application_name text,
-	query_id bigint,
+	application_name text COLLATE "C",
 	mac bytea,
 	CONSTRAINT log_pkey PRIMARY KEY (audit_id, occurred_at)
 ) PARTITION BY RANGE (occurred_at);
@@ -46,6 +50,7 @@ CREATE INDEX log_user_idx ON audit.log (user_id, occurred_at) WHERE user_id IS N
 COMMENT ON TABLE audit.log IS 'Every change of an audited table, in partitions by time';
 COMMENT ON COLUMN audit.log.audit_id IS 'Identifies the entry; rises in the order of the changes, not of the commits';
 COMMENT ON COLUMN audit.log.occurred_at IS 'Time of the change';
+COMMENT ON COLUMN audit.log.statement_at IS 'Begin of the statement that made the change; NULL when that was less than a millisecond earlier';
 COMMENT ON COLUMN audit.log.transaction_id IS 'Transaction that made the change, in the cluster that wrote the entry';
 COMMENT ON COLUMN audit.log.schema_name IS 'Schema of the changed table';
 COMMENT ON COLUMN audit.log.table_name IS 'Name of the changed table';
@@ -55,6 +60,7 @@ COMMENT ON COLUMN audit.log.old_values IS 'D: the row that was; U: what the chan
 COMMENT ON COLUMN audit.log.new_values IS 'I: the row that is; U: what the changed columns hold since';
 COMMENT ON COLUMN audit.log.user_id IS 'Verified user who made the change; NULL when none was known';
 COMMENT ON COLUMN audit.log.db_role IS 'Database role that made the change';
+COMMENT ON COLUMN audit.log.session_role IS 'Database role that the session was opened or authorized as; NULL when it is db_role';
 COMMENT ON COLUMN audit.log.client_addr IS 'Address of the client';
 COMMENT ON COLUMN audit.log.application_name IS 'application_name of the session';
 COMMENT ON COLUMN audit.log.query_id IS 'Identifier of the query, as in pg_stat_statements';

@@ -13,28 +13,36 @@
 
 #define AUDIT_ENTRY_VERSION		1
 
-/* Columns of audit.log, numbered from 0 in the order of the table; the MAC is the last. */
+/*
+ * Columns of audit.log, numbered from 0 in the order of the table, which wastes
+ * no bytes on alignment; the MAC is the last.
+ */
 typedef enum AuditColumn
 {
 	AUDIT_ID,
 	AUDIT_OCCURRED_AT,
+	AUDIT_STATEMENT_AT,
 	AUDIT_TRANSACTION_ID,
-	AUDIT_SCHEMA_NAME,
-	AUDIT_TABLE_NAME,
+	AUDIT_QUERY_ID,
 	AUDIT_OPERATION,
+	AUDIT_SCHEMA_NAME,			/* text, as all names */
+	AUDIT_TABLE_NAME,
 	AUDIT_ROW_KEY,
 	AUDIT_OLD_VALUES,
 	AUDIT_NEW_VALUES,
 	AUDIT_USER_ID,
 	AUDIT_DB_ROLE,
+	AUDIT_SESSION_ROLE,
 	AUDIT_CLIENT_ADDR,
 	AUDIT_APPLICATION_NAME,
-	AUDIT_QUERY_ID,
 	AUDIT_MAC,
 	AUDIT_COLUMNS,
 } AuditColumn;
 
-/* Append the canonical bytes of all columns but the MAC, given as the types of audit.log. */
+/*
+ * Append the canonical bytes of all columns but the MAC, given as the types of
+ * audit.log.  Allocates in the current memory context.
+ */
 extern void audit_entry_canonical(StringInfo bytes, const Datum *values, const bool *nulls);
 
 /* The value of column mac: a keyed hash of the canonical bytes that names its key; NULL without a key. */

@@ -2,8 +2,8 @@
 BEGIN;
 SELECT plan(25);
 
-SELECT columns_are('audit', 'log', ARRAY['audit_id', 'occurred_at', 'transaction_id', 'schema_name', 'table_name', 'operation', 'row_key',
-	'old_values', 'new_values', 'user_id', 'db_role', 'client_addr', 'application_name', 'query_id', 'mac']);
+SELECT columns_are('audit', 'log', ARRAY['audit_id', 'occurred_at', 'statement_at', 'transaction_id', 'query_id', 'operation',
+	'schema_name', 'table_name', 'row_key', 'old_values', 'new_values', 'user_id', 'db_role', 'session_role', 'client_addr', 'application_name', 'mac']);
 SELECT is_partitioned('audit', 'log', 'audit.log is partitioned');
 SELECT is(pg_get_partkeydef('audit.log'::regclass), 'RANGE (occurred_at)', 'by time');
 SELECT is_partition_of('audit', 'log_default', 'audit', 'log', 'it has a default partition');
@@ -32,7 +32,7 @@ SELECT is_empty($$SELECT 1 FROM pg_init_privs WHERE classoid = 'pg_class'::regcl
 INSERT INTO audit.log (schema_name, table_name, operation, row_key) VALUES ('core', 'pgtap', 'U', '{"id": 1}');
 INSERT INTO audit.log (schema_name, table_name, operation, row_key) SELECT 'core', 'pgtap', 'I', jsonb_build_object('id', string_agg(md5(n::text), '')) FROM generate_series(1, 1000) AS n;
 SELECT results_eq($$SELECT transaction_id, db_role FROM audit.log WHERE table_name = 'pgtap' AND operation = 'U'$$,
-	'SELECT pg_current_xact_id(), current_user::name', 'an entry knows its transaction and role');
+	'SELECT pg_current_xact_id(), current_user::text', 'an entry knows its transaction and role');
 SELECT throws_ok($$INSERT INTO audit.log (schema_name, table_name, operation) VALUES ('core', 'pgtap', 'X')$$, '23514', NULL, 'an unknown operation');
 SET LOCAL enable_seqscan = off;
 SET LOCAL enable_bitmapscan = off;

@@ -1,0 +1,183 @@
+/*
+ * entry.c
+ *		The canonical bytes of a row of audit.log.
+ *
+ * Version 1: one byte 0x01, then every column but mac in the order of the table,
+ * each as a length of four bytes and that many bytes of value; the length of a
+ * null is 0xffffffff.  Integers are big-endian and of fixed width, times are
+ * microseconds since 1970-01-01 00:00 UTC, text is UTF-8, jsonb is its text as
+ * jsonb_out writes it, an address is its family (4 or 6), the bits of its mask
+ * and its bytes.  Nothing depends on the session, the machine or the version of
+ * PostgreSQL; the order of jsonb's keys and the digits of its numbers are part
+ * of the stored value.
+ *
+ * Called by capture for each entry that it writes, and by the ledger.  Takes no
+ * locks.
+ */
+#include "postgres.h"
+
+#include <sys/socket.h>
+
+#include "datatype/timestamp.h"
+#include "fmgr.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "port/pg_bswap.h"
+#include "utils/inet.h"
+#include "utils/jsonb.h"
+#include "utils/uuid.h"
+
+#include "audit/entry.h"
+
+#define NULL_LENGTH				PG_UINT32_MAX
+#define UNIX_EPOCH_US			((POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
+
+/* How the bytes of a column are made. */
+typedef enum EntryType
+{
+	ENTRY_INT8,
+	ENTRY_TIME,
+	ENTRY_CHAR,
+	ENTRY_TEXT,
+	ENTRY_JSONB,
+	ENTRY_UUID,
+	ENTRY_INET,
+} EntryType;
+
+static const EntryType entry_types[AUDIT_MAC] = {
+	[AUDIT_ID] = ENTRY_INT8,
+	[AUDIT_OCCURRED_AT] = ENTRY_TIME,
+	[AUDIT_STATEMENT_AT] = ENTRY_TIME,
+	[AUDIT_TRANSACTION_ID] = ENTRY_INT8,
+	[AUDIT_QUERY_ID] = ENTRY_INT8,
+	[AUDIT_OPERATION] = ENTRY_CHAR,
+	[AUDIT_SCHEMA_NAME] = ENTRY_TEXT,
+	[AUDIT_TABLE_NAME] = ENTRY_TEXT,
+	[AUDIT_ROW_KEY] = ENTRY_JSONB,
+	[AUDIT_OLD_VALUES] = ENTRY_JSONB,
+	[AUDIT_NEW_VALUES] = ENTRY_JSONB,
+	[AUDIT_USER_ID] = ENTRY_UUID,
+	[AUDIT_DB_ROLE] = ENTRY_TEXT,
+	[AUDIT_SESSION_ROLE] = ENTRY_TEXT,
+	[AUDIT_CLIENT_ADDR] = ENTRY_INET,
+	[AUDIT_APPLICATION_NAME] = ENTRY_TEXT,
+};
+
+static void
+append_length(StringInfo bytes, uint32 length)
+{
+	uint32		ordered = pg_hton32(length);
+
+	appendBinaryStringInfo(bytes, (const char *) &ordered, sizeof(ordered));
+}
+
+static void
+append_int8(StringInfo bytes, int64 value)
+{
+	uint64		ordered = pg_hton64((uint64) value);
+
+	append_length(bytes, sizeof(ordered));
+	appendBinaryStringInfo(bytes, (const char *) &ordered, sizeof(ordered));
+}
+
+/* Microseconds since 1970; the infinities, and what would overflow, are the ends of the range. */
+static void
+append_time(StringInfo bytes, TimestampTz time)
+{
+	int64		unix_time = time;
+
+	if (!TIMESTAMP_NOT_FINITE(time))
+		unix_time = time > PG_INT64_MAX - UNIX_EPOCH_US ? PG_INT64_MAX : time + UNIX_EPOCH_US;
+	append_int8(bytes, unix_time);
+}
+
+/* Text of the database's encoding, as UTF-8. */
+static void
+append_text(StringInfo bytes, const char *text, int length)
+{
+	char	   *utf8 = pg_server_to_any(text, length, PG_UTF8);
+
+	if (utf8 != text)
+		length = strlen(utf8);
+	append_length(bytes, length);
+	appendBinaryStringInfo(bytes, utf8, length);
+	if (utf8 != text)
+		pfree(utf8);
+}
+
+static void
+append_jsonb(StringInfo bytes, Jsonb *jsonb)
+{
+	int			start = bytes->len;
+	uint32		ordered;
+
+	append_length(bytes, 0);
+	(void) JsonbToCString(bytes, &jsonb->root, VARSIZE(jsonb));
+
+	if (GetDatabaseEncoding() != PG_UTF8)
+	{
+		char	   *text = pnstrdup(bytes->data + start + sizeof(uint32), bytes->len - start - sizeof(uint32));
+
+		bytes->len = start;
+		append_text(bytes, text, strlen(text));
+		pfree(text);
+		return;
+	}
+	ordered = pg_hton32(bytes->len - start - sizeof(uint32));
+	memcpy(bytes->data + start, &ordered, sizeof(ordered));
+}
+
+static void
+append_inet(StringInfo bytes, const inet *address)
+{
+	append_length(bytes, 2 + ip_addrsize(address));
+	appendStringInfoChar(bytes, ip_family(address) == PGSQL_AF_INET ? 4 : 6);
+	appendStringInfoChar(bytes, (char) ip_bits(address));
+	appendBinaryStringInfo(bytes, (const char *) ip_addr(address), ip_addrsize(address));
+}
+
+void
+audit_entry_canonical(StringInfo bytes, const Datum *values, const bool *nulls)
+{
+	appendStringInfoChar(bytes, AUDIT_ENTRY_VERSION);
+	for (int column = 0; column < AUDIT_MAC; column++)
+	{
+		Datum		value = values[column];
+
+		if (nulls[column])
+		{
+			append_length(bytes, NULL_LENGTH);
+			continue;
+		}
+		switch (entry_types[column])
+		{
+			case ENTRY_INT8:
+				append_int8(bytes, DatumGetInt64(value));
+				break;
+			case ENTRY_TIME:
+				append_time(bytes, DatumGetInt64(value));
+				break;
+			case ENTRY_CHAR:
+				append_length(bytes, 1);
+				appendStringInfoChar(bytes, DatumGetChar(value));
+				break;
+			case ENTRY_TEXT:
+				{
+					struct varlena *text = PG_DETOAST_DATUM_PACKED(value);
+
+					append_text(bytes, VARDATA_ANY(text), VARSIZE_ANY_EXHDR(text));
+				}
+				break;
+			case ENTRY_JSONB:
+				append_jsonb(bytes, DatumGetJsonbP(value));
+				break;
+			case ENTRY_UUID:
+				append_length(bytes, UUID_LEN);
+				appendBinaryStringInfo(bytes, (const char *) DatumGetUUIDP(value)->data, UUID_LEN);
+				break;
+			case ENTRY_INET:
+				append_inet(bytes, DatumGetInetPP(value));
+				break;
+		}
+	}
+}
