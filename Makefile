@@ -18,13 +18,14 @@ MODULE_big = sentient_edge
 OBJS = $(patsubst %.c,%.o,$(wildcard src/*.c src/*/*.c))
 
 # The fresh install is composed of these pieces, in this order.
-INSTALL_PIECES = roles settings core auth telemetry mavlink submit analytics audit administration restore grants
+INSTALL_PIECES = roles settings keys core auth telemetry mavlink submit analytics audit administration restore grants
 INSTALL_SQL = sql/$(EXTENSION)--$(EXTVERSION).sql
 
 DATA = $(INSTALL_SQL) $(wildcard sql/released/*.sql sql/updates/*.sql sql/downgrades/*.sql)
 EXTRA_CLEAN = $(INSTALL_SQL) $(wildcard src/*/*.o)
 
 PG_CPPFLAGS = -I$(srcdir)/src
+SHLIB_LINK = -lcrypto
 PG_CFLAGS = -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
 
 TOOLS = demo test test-matrix test-faults test-sanitize fuzz bench lint

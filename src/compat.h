@@ -12,6 +12,11 @@
 #error "sentient_edge supports PostgreSQL 15 to 18"
 #endif
 
+/* Access to variable-length values moved out of postgres.h. */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
 /* table_tuple_update tells which indexes need an entry: a bool until 15. */
 #if PG_VERSION_NUM >= 160000
 #define CompatUpdateIndexes						TU_UpdateIndexes

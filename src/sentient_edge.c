@@ -13,6 +13,7 @@
 #include "utils/guc.h"
 
 #include "base/base.h"
+#include "crypto/crypto.h"
 #include "partition/partition.h"
 #include "queue/queue.h"
 #include "telemetry/watch.h"
@@ -25,6 +26,7 @@ void
 _PG_init(void)
 {
 	base_init();
+	crypto_init();
 	partition_init();
 	queue_init();
 	watch_init();

@@ -31,6 +31,9 @@ typedef struct DataKey DataKey;
 /* Is a master key known to this server?  Raises no error. */
 extern bool data_keys_available(void);
 
+/* The one error, 55000 with a hint, unless it is. */
+extern void data_keys_require(void);
+
 /*
  * The active key of a purpose, made by a process of its own if there is none
  * yet; an error (55000, with a hint) when there is no master key, the key is

@@ -40,7 +40,7 @@ SELECT is_empty($$SELECT o.name, argument FROM ours o JOIN entry e USING (name, 
 SELECT is_empty($$SELECT o.name, a.attname FROM ours o JOIN entry e USING (name, is_function) JOIN pg_attribute a ON a.attrelid = o.oid AND a.attnum > 0 AND NOT a.attisdropped
 	WHERE NOT o.is_function AND e.text IS NOT NULL AND strpos(e.text, format('`%s`', a.attname)) = 0$$, 'every column is described');
 SELECT is_empty($$SELECT name, boot_val, min_val, max_val FROM pg_settings, readme WHERE name LIKE 'sentient\_edge.%'
-	AND text !~ format(E'\n\\| `%s` \\| `%s`[^|]*\\| %s to %s\\M', name, boot_val, min_val, max_val)$$, 'every parameter is described with its default and range');
+	AND text !~ format(E'\n\\| `%s` \\| %s[^|]*\\| %s', name, coalesce('`' || nullif(boot_val, '') || '`', 'empty'), min_val || ' to ' || max_val || '\M')$$, 'every parameter is described with its default and range');
 SELECT is_empty($$SELECT name, default_value FROM sentient_edge.settings, readme
 	WHERE strpos(text, format(E'\n| `%s` | %s |', name, coalesce('`' || default_value || '`', 'null'))) = 0$$, 'every setting is described with its default');
 

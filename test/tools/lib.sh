@@ -93,7 +93,7 @@ find_postgres() {
 	fi
 	PG_CONFIG=$("$PG_CONFIG" --bindir)/pg_config
 	PG_MAJOR=$("$PG_CONFIG" --version | sed 's/^PostgreSQL \([0-9]*\).*/\1/')
-	install_packages gcc make libc6-dev perl
+	install_packages gcc make libc6-dev libssl-dev perl
 	case $PG_CONFIG in
 	/usr/lib/postgresql/*)
 		install_packages "postgresql-$PG_MAJOR-partman" "postgresql-$PG_MAJOR-pgtap"
