@@ -17,7 +17,6 @@ use SentientEdge;
 use Test::More;
 
 my $readme = slurp_file('README.md');
-$ENV{SENTIENT_EDGE_MASTER_KEY} = '7d' x 32;
 my $node = sentient_server('readme');
 my %count = (sql => 0, sh => 0);
 
