@@ -212,8 +212,9 @@ erase_initial_environment(const char *name)
 static const char *
 file_is_open(const char *path, const struct stat *status)
 {
-	char		real[MAXPGPATH];
-	char		data[MAXPGPATH];
+	char	   *real;
+	char	   *data;
+	bool		in_data_directory;
 
 	if (!S_ISREG(status->st_mode))
 		return "is not a regular file";
@@ -222,7 +223,12 @@ file_is_open(const char *path, const struct stat *status)
 	if (status->st_uid == 0 ? (status->st_mode & (S_IWGRP | S_IXGRP | S_IRWXO)) != 0 : (status->st_mode & (S_IRWXG | S_IRWXO)) != 0)
 		return "may be accessed by others; its mode must be 0600, or 0640 if it belongs to root";
 	/* Every base backup would hold it. */
-	if (realpath(path, real) != NULL && realpath(DataDir, data) != NULL && path_is_prefix_of_path(data, real))
+	real = realpath(path, NULL);
+	data = realpath(DataDir, NULL);
+	in_data_directory = real != NULL && data != NULL && path_is_prefix_of_path(data, real);
+	free(real);
+	free(data);
+	if (in_data_directory)
 		return "lies in the data directory";
 	if (status->st_size > OUTPUT_BYTES)
 		return "is too large";
