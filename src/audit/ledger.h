@@ -1,0 +1,77 @@
+/*
+ * ledger.h
+ *		Blocks of the ledger: their headers, their rows in audit.blocks, and the
+ *		lock that makes one session at a time change the chain.
+ *
+ * Whatever reads or writes rows here does so inside a sql_begin scope.
+ */
+#ifndef SENTIENT_LEDGER_H
+#define SENTIENT_LEDGER_H
+
+#include "datatype/timestamp.h"
+#include "utils/uuid.h"
+
+#include "audit/merkle.h"
+#include "crypto/data_key.h"
+
+#define LEDGER_FORMAT			1
+#define LEDGER_BLOCK_ENTRIES	10000	/* at most */
+#define LEDGER_HEADER_BYTES		157
+
+typedef struct Block
+{
+	int64		number;
+	Hash		previous_hash;
+	Hash		merkle_root;
+	Hash		block_hash;
+	int32		entry_count;
+	int64		total_entries;	/* of this and all blocks before */
+	int64		min_audit_id;	/* these are 0 in a block without entries */
+	int64		max_audit_id;
+	TimestampTz first_occurred_at;
+	TimestampTz last_occurred_at;
+	TimestampTz sealed_at;
+	uint64		system_identifier;
+	bool		accepts_unkeyed;	/* an administrator had entries without a MAC sealed */
+	bool		is_signed;
+	pg_uuid_t	key_id;			/* zeros unless signed */
+	uint8		signature[CRYPTO_SIGNATURE_BYTES];
+} Block;
+
+/* The columns of audit.blocks that block_read wants, in order. */
+#define BLOCK_COLUMNS \
+	"block_number, format_version, previous_hash, merkle_root, block_hash, entry_count, total_entries," \
+	" min_audit_id, max_audit_id, first_occurred_at, last_occurred_at, sealed_at, system_identifier," \
+	" accepts_unkeyed, key_id, signature"
+#define BLOCK_NCOLUMNS			16
+
+/* The block in a row of the last query, whose first columns are BLOCK_COLUMNS; false: of an unknown format. */
+extern bool block_read(uint64 row, Block *block);
+
+/* The bytes that block_hash is the SHA-256 of. */
+extern void block_header(const Block *block, uint8 header[LEDGER_HEADER_BYTES]);
+extern Hash block_hash_of(const Block *block);
+
+/* What is signed: a line that tells what it is, and the block's hash. */
+#define BLOCK_SIGNED_LINE		"sentient_edge block 1\n"
+#define BLOCK_SIGNED_BYTES		(sizeof(BLOCK_SIGNED_LINE) - 1 + HASH_BYTES)
+extern void block_signed_bytes(const Block *block, uint8 bytes[BLOCK_SIGNED_BYTES]);
+
+/* The last block by number; false when there is none. */
+extern bool block_last(Block *block);
+
+/* Take the chain for oneself until the transaction ends. */
+extern bool ledger_lock(bool wait);
+
+/* Is a dump being restored into audit.log? */
+extern bool ledger_is_restoring(void);
+
+/*
+ * The key that signs now, or NULL when there is none and never was one; an error
+ * when the last block is signed and there is no key to go on with.
+ */
+extern const DataKey *ledger_signing_key(bool was_signed);
+
+extern void ledger_init(void);
+
+#endif							/* SENTIENT_LEDGER_H */
