@@ -12,6 +12,7 @@
 #include "fmgr.h"
 #include "utils/guc.h"
 
+#include "audit/ledger.h"
 #include "base/base.h"
 #include "crypto/crypto.h"
 #include "partition/partition.h"
@@ -27,6 +28,7 @@ _PG_init(void)
 {
 	base_init();
 	crypto_init();
+	ledger_init();
 	partition_init();
 	queue_init();
 	watch_init();

@@ -45,6 +45,16 @@ CREATE TABLE audit.log_default PARTITION OF audit.log DEFAULT;
 -- must name the same expression.  Versions of a row share one entry.
 CREATE INDEX log_row_idx ON audit.log (table_name, schema_name, pg_catalog.jsonb_hash_extended(row_key, 0));
 CREATE INDEX log_occurred_at_idx ON audit.log (occurred_at);
+-- For sealing, which asks for the entries of a few transactions every second.
+CREATE OPERATOR CLASS audit.xid8_minmax_ops FOR TYPE xid8 USING brin AS
+	OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >,
+	FUNCTION 1 pg_catalog.brin_minmax_opcinfo(internal),
+	FUNCTION 2 pg_catalog.brin_minmax_add_value(internal, internal, internal, internal),
+	FUNCTION 3 pg_catalog.brin_minmax_consistent(internal, internal, internal),
+	FUNCTION 4 pg_catalog.brin_minmax_union(internal, internal, internal);
+COMMENT ON OPERATOR CLASS audit.xid8_minmax_ops USING brin IS 'Block ranges by the least and greatest transaction id';
+CREATE INDEX log_transaction_idx ON audit.log USING brin (transaction_id audit.xid8_minmax_ops)
+	WITH (pages_per_range = 64, autosummarize = on);
 CREATE INDEX log_user_idx ON audit.log (user_id, occurred_at) WHERE user_id IS NOT NULL;
 
 COMMENT ON TABLE audit.log IS 'Every change of an audited table, in partitions by time';
@@ -107,105 +117,10 @@ COMMENT ON COLUMN audit.security_events.message IS 'What happened, in words; no 
 COMMENT ON COLUMN audit.security_events.details IS 'Whatever else is known, an object; no secrets';
 COMMENT ON COLUMN audit.security_events.mac IS 'Keyed hash of the event; NULL when no key is set up';
 
-/*
- * The ledger.  A block names its entries one by one: a range of ids or of
- * transactions would have holes, because a transaction that began earlier
- * commits later, and would mean something else in a restored cluster.  With
- * the leaf hashes beside them, a block whose entries were pruned in part can
- * still prove the rest.
- */
-CREATE TABLE audit.blocks (
-	block_number bigint PRIMARY KEY CHECK (block_number >= 0),
-	format_version smallint NOT NULL DEFAULT 1 CHECK (format_version > 0),
-	previous_hash bytea NOT NULL CHECK (pg_catalog.octet_length(previous_hash) = 32),
-	merkle_root bytea NOT NULL CHECK (pg_catalog.octet_length(merkle_root) = 32),
-	block_hash bytea NOT NULL UNIQUE CHECK (pg_catalog.octet_length(block_hash) = 32),
-	entry_count integer NOT NULL CHECK (entry_count > 0),
-	entry_ids bigint[] NOT NULL,
-	leaf_hashes bytea NOT NULL,
-	min_audit_id bigint NOT NULL,
-	max_audit_id bigint NOT NULL,
-	first_occurred_at timestamptz NOT NULL,
-	last_occurred_at timestamptz NOT NULL CHECK (last_occurred_at >= first_occurred_at),
-	visible_snapshot pg_snapshot,
-	system_identifier bigint NOT NULL,
-	algorithm text CHECK (algorithm IN ('ed25519')),
-	key_id uuid,
-	signature bytea CHECK (pg_catalog.octet_length(signature) = 64),
-	sealed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-	CHECK (max_audit_id >= min_audit_id),
-	CHECK (pg_catalog.cardinality(entry_ids) = entry_count),
-	CHECK (pg_catalog.octet_length(leaf_hashes)::bigint = 32 * entry_count::bigint),
-	CHECK ((signature IS NULL) = (key_id IS NULL) AND (signature IS NULL) = (algorithm IS NULL))
-);
--- One block follows another: a chain does not fork.
-CREATE UNIQUE INDEX blocks_previous_hash_key ON audit.blocks (previous_hash);
-CREATE INDEX blocks_audit_id_idx ON audit.blocks (max_audit_id, min_audit_id);
-CREATE INDEX blocks_occurred_at_idx ON audit.blocks (last_occurred_at, first_occurred_at);
-COMMENT ON TABLE audit.blocks IS 'Blocks of the ledger: sealed entries of audit.log, chained by hash';
-COMMENT ON COLUMN audit.blocks.block_number IS 'Number of the block, from 0 without gaps';
-COMMENT ON COLUMN audit.blocks.format_version IS 'Version of the bytes that were hashed';
-COMMENT ON COLUMN audit.blocks.previous_hash IS 'block_hash of the block before, 32 bytes; zeros for the first';
-COMMENT ON COLUMN audit.blocks.merkle_root IS 'Root of the Merkle tree over the entries, 32 bytes';
-COMMENT ON COLUMN audit.blocks.block_hash IS 'SHA-256 over the block''s header, 32 bytes';
-COMMENT ON COLUMN audit.blocks.entry_count IS 'Number of entries';
-COMMENT ON COLUMN audit.blocks.entry_ids IS 'audit_id of every entry, rising; the order of the leaves';
-COMMENT ON COLUMN audit.blocks.leaf_hashes IS 'Leaf hash of every entry, 32 bytes each, in the order of entry_ids';
-COMMENT ON COLUMN audit.blocks.min_audit_id IS 'Least of entry_ids';
-COMMENT ON COLUMN audit.blocks.max_audit_id IS 'Greatest of entry_ids';
-COMMENT ON COLUMN audit.blocks.first_occurred_at IS 'Earliest time of an entry';
-COMMENT ON COLUMN audit.blocks.last_occurred_at IS 'Latest time of an entry';
-COMMENT ON COLUMN audit.blocks.visible_snapshot IS 'What was visible when the entries were collected, in the cluster of system_identifier';
-COMMENT ON COLUMN audit.blocks.system_identifier IS 'Cluster that sealed the block';
-COMMENT ON COLUMN audit.blocks.algorithm IS 'Algorithm of the signature';
-COMMENT ON COLUMN audit.blocks.key_id IS 'Key that signed';
-COMMENT ON COLUMN audit.blocks.signature IS 'Signature of block_hash, 64 bytes; NULL when no key is set up';
-COMMENT ON COLUMN audit.blocks.sealed_at IS 'Time of sealing';
-
-CREATE TABLE audit.anchors (
-	anchor_id uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
-	kind text NOT NULL CHECK (kind IN ('digest', 'prune')),
-	block_number bigint NOT NULL CHECK (block_number >= 0),
-	block_hash bytea NOT NULL CHECK (pg_catalog.octet_length(block_hash) = 32),
-	pruned_before timestamptz,
-	pruned_entries bigint CHECK (pruned_entries >= 0),
-	digest jsonb CHECK (pg_catalog.jsonb_typeof(digest) = 'object'),
-	algorithm text CHECK (algorithm IN ('ed25519')),
-	key_id uuid,
-	signature bytea CHECK (pg_catalog.octet_length(signature) = 64),
-	note text,
-	created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-	created_by uuid,
-	db_role name NOT NULL DEFAULT SESSION_USER,
-	CHECK ((kind = 'prune') = (pruned_before IS NOT NULL)),
-	CHECK ((kind = 'prune') = (pruned_entries IS NOT NULL)),
-	CHECK ((kind = 'digest') = (digest IS NOT NULL)),
-	CHECK ((signature IS NULL) = (key_id IS NULL) AND (signature IS NULL) = (algorithm IS NULL))
-);
-CREATE INDEX anchors_block_idx ON audit.anchors (block_number, kind);
-CREATE INDEX anchors_created_at_idx ON audit.anchors (created_at);
-COMMENT ON TABLE audit.anchors IS 'Fixed points of the ledger: digests handed out, and where the chain begins after pruning';
-COMMENT ON COLUMN audit.anchors.anchor_id IS 'Identifies the anchor';
-COMMENT ON COLUMN audit.anchors.kind IS 'digest: a digest was handed out; prune: entries before a time were removed';
-COMMENT ON COLUMN audit.anchors.block_number IS 'Last block that the anchor covers; it may be pruned since, so no foreign key';
-COMMENT ON COLUMN audit.anchors.block_hash IS 'Hash of that block, 32 bytes';
-COMMENT ON COLUMN audit.anchors.pruned_before IS 'prune: entries before this time were removed';
-COMMENT ON COLUMN audit.anchors.pruned_entries IS 'prune: number of entries removed';
-COMMENT ON COLUMN audit.anchors.digest IS 'digest: what was handed out';
-COMMENT ON COLUMN audit.anchors.algorithm IS 'Algorithm of the signature';
-COMMENT ON COLUMN audit.anchors.key_id IS 'Key that signed';
-COMMENT ON COLUMN audit.anchors.signature IS 'Signature of the anchor, 64 bytes; NULL when no key is set up';
-COMMENT ON COLUMN audit.anchors.note IS 'Why it was made';
-COMMENT ON COLUMN audit.anchors.created_at IS 'Time of its making';
-COMMENT ON COLUMN audit.anchors.created_by IS 'Verified user who made it; NULL when none was known';
-COMMENT ON COLUMN audit.anchors.db_role IS 'Database role that made it';
-
 SELECT pg_catalog.pg_extension_config_dump('audit.log_audit_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('audit.security_events', '');
-SELECT pg_catalog.pg_extension_config_dump('audit.blocks', '');
-SELECT pg_catalog.pg_extension_config_dump('audit.anchors', '');
 
-GRANT SELECT ON audit.log, audit.log_template, audit.log_audit_id_seq, audit.security_events, audit.blocks, audit.anchors TO sentient_admin;
+GRANT SELECT ON audit.log, audit.log_template, audit.log_audit_id_seq, audit.security_events TO sentient_admin;
 
 -- Last, and nothing may be granted on it later in this script: from here on
 -- pg_dump takes audit.log for a user's table, and would leave out of a dump

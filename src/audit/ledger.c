@@ -17,10 +17,12 @@
 #include "port/pg_bswap.h"
 #include "storage/lock.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "audit/ledger.h"
+#include "audit/seal.h"
 #include "base/sql.h"
 #include "errors.h"
 
@@ -131,7 +133,7 @@ block_header(const Block *block, uint8 header[LEDGER_HEADER_BYTES])
 	se_assert(to == header + LEDGER_HEADER_BYTES);
 }
 
-Hash
+Sha256
 block_hash_of(const Block *block)
 {
 	uint8		header[LEDGER_HEADER_BYTES];
@@ -190,4 +192,15 @@ ledger_signing_key(bool was_signed)
 				 errdetail("Its last block is signed, and this server has no master key."),
 				 errhint("Start the server with the master key; entries wait unsealed until then.")));
 	return NULL;
+}
+
+void
+ledger_init(void)
+{
+	DefineCustomIntVariable("sentient_edge.ledger_interval",
+							"Time between two runs that seal audit entries into blocks.",
+							"An entry can be sealed this much later than its transaction commits.",
+							&ledger_interval, 1, 1, 3600,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	seal_init();
 }

@@ -21,9 +21,9 @@
 typedef struct Block
 {
 	int64		number;
-	Hash		previous_hash;
-	Hash		merkle_root;
-	Hash		block_hash;
+	Sha256		previous_hash;
+	Sha256		merkle_root;
+	Sha256		block_hash;
 	int32		entry_count;
 	int64		total_entries;	/* of this and all blocks before */
 	int64		min_audit_id;	/* these are 0 in a block without entries */
@@ -50,7 +50,7 @@ extern bool block_read(uint64 row, Block *block);
 
 /* The bytes that block_hash is the SHA-256 of. */
 extern void block_header(const Block *block, uint8 header[LEDGER_HEADER_BYTES]);
-extern Hash block_hash_of(const Block *block);
+extern Sha256 block_hash_of(const Block *block);
 
 /* What is signed: a line that tells what it is, and the block's hash. */
 #define BLOCK_SIGNED_LINE		"sentient_edge block 1\n"

@@ -28,10 +28,10 @@ hash_fails(void)
 			 errdetail("OpenSSL does not offer the algorithm, or is out of memory.")));
 }
 
-static Hash
+static Sha256
 hash_prefixed(const uint8 *prefix, size_t prefix_bytes, const void *data, size_t bytes)
 {
-	Hash		hash;
+	Sha256		hash;
 
 	if (hash_context == NULL)
 		hash_context = EVP_MD_CTX_new();
@@ -46,13 +46,13 @@ hash_prefixed(const uint8 *prefix, size_t prefix_bytes, const void *data, size_t
 	return hash;
 }
 
-Hash
+Sha256
 hash_of(const void *data, size_t bytes)
 {
 	return hash_prefixed(NULL, 0, data, bytes);
 }
 
-Hash
+Sha256
 merkle_leaf(const void *data, size_t bytes)
 {
 	static const uint8 prefix[1] = {0x00};
@@ -60,8 +60,8 @@ merkle_leaf(const void *data, size_t bytes)
 	return hash_prefixed(prefix, sizeof(prefix), data, bytes);
 }
 
-static Hash
-merkle_node(const Hash *left, const Hash *right)
+static Sha256
+merkle_node(const Sha256 *left, const Sha256 *right)
 {
 	uint8		bytes[1 + 2 * HASH_BYTES];
 
@@ -73,7 +73,7 @@ merkle_node(const Hash *left, const Hash *right)
 
 /* Replace a level of n nodes by the one above it; returns how many that has. */
 static int
-merkle_level_up(Hash *nodes, int n)
+merkle_level_up(Sha256 *nodes, int n)
 {
 	int			above = 0;
 
@@ -84,8 +84,8 @@ merkle_level_up(Hash *nodes, int n)
 	return above;
 }
 
-Hash
-merkle_root(Hash *leaves, int n)
+Sha256
+merkle_root(Sha256 *leaves, int n)
 {
 	if (n == 0)
 		return hash_of("", 0);
@@ -95,7 +95,7 @@ merkle_root(Hash *leaves, int n)
 }
 
 int
-merkle_path(Hash *leaves, int n, int index, MerkleStep steps[MERKLE_MAX_STEPS])
+merkle_path(Sha256 *leaves, int n, int index, MerkleStep steps[MERKLE_MAX_STEPS])
 {
 	int			nsteps = 0;
 

@@ -7,34 +7,34 @@
 
 #define HASH_BYTES				32
 
-typedef struct Hash
+typedef struct Sha256
 {
 	uint8		bytes[HASH_BYTES];
-} Hash;
+} Sha256;
 
 /* One step of an audit path: the sibling, and on which side of the path it stands. */
 typedef struct MerkleStep
 {
-	Hash		sibling;
+	Sha256		sibling;
 	bool		sibling_is_left;
 } MerkleStep;
 
 /* More steps than any tree of at most INT_MAX leaves needs. */
 #define MERKLE_MAX_STEPS		32
 
-extern Hash hash_of(const void *data, size_t bytes);
+extern Sha256 hash_of(const void *data, size_t bytes);
 
 /* SHA-256(0x00 || data): the leaf of an entry. */
-extern Hash merkle_leaf(const void *data, size_t bytes);
+extern Sha256 merkle_leaf(const void *data, size_t bytes);
 
 /* The root over n leaves, which are overwritten; of none, the hash of nothing. */
-extern Hash merkle_root(Hash *leaves, int n);
+extern Sha256 merkle_root(Sha256 *leaves, int n);
 
 /* The path from leaf number index (from 0) up to the root; overwrites the leaves.  Returns its length. */
-extern int	merkle_path(Hash *leaves, int n, int index, MerkleStep steps[MERKLE_MAX_STEPS]);
+extern int	merkle_path(Sha256 *leaves, int n, int index, MerkleStep steps[MERKLE_MAX_STEPS]);
 
 static inline bool
-hash_equal(const Hash *a, const Hash *b)
+hash_equal(const Sha256 *a, const Sha256 *b)
 {
 	return memcmp(a->bytes, b->bytes, HASH_BYTES) == 0;
 }

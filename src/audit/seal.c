@@ -47,7 +47,7 @@ typedef struct SealRow
 {
 	int64		audit_id;
 	TimestampTz occurred_at;
-	Hash		leaf;
+	Sha256		leaf;
 	bool		sealed;			/* it is in a block already */
 } SealRow;
 
@@ -78,7 +78,7 @@ static struct
 {
 	bool		valid;
 	Oid			database;
-	Hash		block_hash;
+	Sha256		block_hash;
 	char	   *snapshot;		/* in TopMemoryContext */
 }			seal_memo;
 
@@ -110,9 +110,9 @@ static void
 append_block(SealRun *run, const SealRow *rows, int n, bool sign)
 {
 	Block		block;
-	Hash	   *leaves = palloc(sizeof(Hash) * Max(n, 1));
+	Sha256	   *leaves = palloc(sizeof(Sha256) * Max(n, 1));
 	Datum	   *ids = palloc(sizeof(Datum) * Max(n, 1));
-	bytea	   *leaf_hashes = palloc(VARHDRSZ + sizeof(Hash) * n);
+	bytea	   *leaf_hashes = palloc(VARHDRSZ + sizeof(Sha256) * n);
 	bytea	   *hash[4];
 	pg_uuid_t	key_id;
 	Oid			types[19] = {INT8OID, INT2OID, BYTEAOID, BYTEAOID, BYTEAOID, INT4OID, INT8OID, INT8OID, INT8OID,
@@ -143,8 +143,8 @@ append_block(SealRun *run, const SealRow *rows, int n, bool sign)
 		block.first_occurred_at = Min(block.first_occurred_at, rows[i].occurred_at);
 		block.last_occurred_at = Max(block.last_occurred_at, rows[i].occurred_at);
 	}
-	SET_VARSIZE(leaf_hashes, VARHDRSZ + sizeof(Hash) * n);
-	memcpy(VARDATA(leaf_hashes), leaves, sizeof(Hash) * n);
+	SET_VARSIZE(leaf_hashes, VARHDRSZ + sizeof(Sha256) * n);
+	memcpy(VARDATA(leaf_hashes), leaves, sizeof(Sha256) * n);
 	block.merkle_root = merkle_root(leaves, n);
 	memset(&key_id, 0, sizeof(key_id));
 	if (sign)
@@ -399,7 +399,7 @@ seal_due(SealRun *run, const char *query)
 {
 	SPIPlanPtr	plan = SPI_prepare(query, 0, NULL);
 	Portal		portal;
-	bool		is_foreign = run->has_last && run->last.system_identifier != run->system_identifier;
+	bool		is_foreign = !run->has_last || run->last.system_identifier != run->system_identifier;
 
 	if (plan == NULL)
 		elog(ERROR, "SPI returned %d for: %s", SPI_result, query);
@@ -451,6 +451,11 @@ ledger_seal(bool accept_unkeyed, bool wait, SealReport *report)
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("entries without a MAC can be accepted only in a transaction that has changed nothing before")));
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("the ledger can be continued only in a READ COMMITTED transaction"),
+				 errdetail("Others may have added blocks that this transaction does not see.")));
 	if (!ledger_lock(wait))
 		return false;
 
@@ -490,6 +495,7 @@ seal_job_run(bool requested)
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	XactIsoLevel = XACT_READ_COMMITTED;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (OidIsValid(sql_extension()))
 	{

@@ -1,0 +1,118 @@
+/*
+ * ledger.sql
+ *		The ledger that seals audit.log: blocks, anchors, and where digests go.
+ *
+ * A block names its entries one by one: a range of ids or of transactions would
+ * have holes, because a transaction that began earlier commits later, and would
+ * mean something else in a restored cluster.  With the leaf hashes beside them
+ * an altered entry is told from its neighbours, and a block of which a part was
+ * pruned still proves the rest.
+ */
+
+CREATE TABLE audit.blocks (
+	block_number bigint PRIMARY KEY CHECK (block_number >= 0),
+	format_version smallint NOT NULL DEFAULT 1 CHECK (format_version > 0),
+	previous_hash bytea NOT NULL CHECK (pg_catalog.octet_length(previous_hash) = 32),
+	merkle_root bytea NOT NULL CHECK (pg_catalog.octet_length(merkle_root) = 32),
+	block_hash bytea NOT NULL UNIQUE CHECK (pg_catalog.octet_length(block_hash) = 32),
+	entry_count integer NOT NULL CHECK (entry_count >= 0),
+	total_entries bigint NOT NULL CHECK (total_entries >= entry_count),
+	entry_ids bigint[] NOT NULL,
+	leaf_hashes bytea NOT NULL,
+	min_audit_id bigint CHECK ((min_audit_id IS NULL) = (entry_count = 0)),
+	max_audit_id bigint CHECK (max_audit_id >= min_audit_id AND (max_audit_id IS NULL) = (entry_count = 0)),
+	first_occurred_at timestamptz CHECK ((first_occurred_at IS NULL) = (entry_count = 0)),
+	last_occurred_at timestamptz CHECK (last_occurred_at >= first_occurred_at AND (last_occurred_at IS NULL) = (entry_count = 0)),
+	sealed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	system_identifier bigint NOT NULL,
+	accepts_unkeyed boolean NOT NULL DEFAULT false,
+	algorithm text CHECK (algorithm IN ('ed25519')),
+	key_id uuid,
+	signature bytea CHECK (pg_catalog.octet_length(signature) = 64),
+	visible_snapshot pg_snapshot,
+	foreign_max_audit_id bigint NOT NULL DEFAULT 0,
+	CHECK (pg_catalog.cardinality(entry_ids) IN (entry_count, 0)),
+	CHECK (pg_catalog.octet_length(leaf_hashes)::bigint = 32 * pg_catalog.cardinality(entry_ids)::bigint),
+	CHECK ((signature IS NULL) = (key_id IS NULL) AND (signature IS NULL) = (algorithm IS NULL))
+);
+-- Hashes do not compress.
+ALTER TABLE audit.blocks ALTER COLUMN leaf_hashes SET STORAGE EXTERNAL;
+-- One block follows another: a chain does not fork.
+CREATE UNIQUE INDEX blocks_previous_hash_key ON audit.blocks (previous_hash);
+CREATE INDEX blocks_min_audit_id_idx ON audit.blocks (min_audit_id);
+CREATE INDEX blocks_audit_ids_idx ON audit.blocks USING gist (pg_catalog.int8range(min_audit_id, max_audit_id, '[]'));
+CREATE INDEX blocks_occurred_at_idx ON audit.blocks (last_occurred_at, first_occurred_at);
+COMMENT ON TABLE audit.blocks IS 'Blocks of the ledger: sealed entries of audit.log, chained by hash';
+COMMENT ON COLUMN audit.blocks.block_number IS 'Number of the block, from 0 without gaps';
+COMMENT ON COLUMN audit.blocks.format_version IS 'Version of the bytes that were hashed';
+COMMENT ON COLUMN audit.blocks.previous_hash IS 'block_hash of the block before, 32 bytes; zeros for the first';
+COMMENT ON COLUMN audit.blocks.merkle_root IS 'Root of the Merkle tree over the entries, 32 bytes';
+COMMENT ON COLUMN audit.blocks.block_hash IS 'SHA-256 over the block''s header, 32 bytes';
+COMMENT ON COLUMN audit.blocks.entry_count IS 'Number of entries; 0 where the chain only goes over to another cluster';
+COMMENT ON COLUMN audit.blocks.total_entries IS 'Entries of this block and all before it';
+COMMENT ON COLUMN audit.blocks.entry_ids IS 'audit_id of every entry, rising; the order of the leaves; empty once all entries are pruned';
+COMMENT ON COLUMN audit.blocks.leaf_hashes IS 'Leaf hash of every entry, 32 bytes each, in the order of entry_ids';
+COMMENT ON COLUMN audit.blocks.min_audit_id IS 'Least of the entries'' ids; NULL without entries';
+COMMENT ON COLUMN audit.blocks.max_audit_id IS 'Greatest of the entries'' ids; NULL without entries';
+COMMENT ON COLUMN audit.blocks.first_occurred_at IS 'Earliest time of an entry; NULL without entries';
+COMMENT ON COLUMN audit.blocks.last_occurred_at IS 'Latest time of an entry; NULL without entries';
+COMMENT ON COLUMN audit.blocks.sealed_at IS 'Time of sealing';
+COMMENT ON COLUMN audit.blocks.system_identifier IS 'Cluster that sealed the block';
+COMMENT ON COLUMN audit.blocks.accepts_unkeyed IS 'Holds entries without a MAC that an administrator has accepted';
+COMMENT ON COLUMN audit.blocks.algorithm IS 'Algorithm of the signature';
+COMMENT ON COLUMN audit.blocks.key_id IS 'Key that signed';
+COMMENT ON COLUMN audit.blocks.signature IS 'Signature of block_hash, 64 bytes; NULL when no key was set up';
+COMMENT ON COLUMN audit.blocks.visible_snapshot IS 'Which transactions had ended when the entries were collected, in the cluster of system_identifier';
+COMMENT ON COLUMN audit.blocks.foreign_max_audit_id IS 'Entries up to this id may carry transaction ids of another cluster';
+
+CREATE TABLE audit.anchors (
+	anchor_id uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
+	kind text NOT NULL CHECK (kind IN ('digest', 'prune')),
+	block_number bigint NOT NULL CHECK (block_number >= 0),
+	block_hash bytea NOT NULL CHECK (pg_catalog.octet_length(block_hash) = 32),
+	pruned_before timestamptz,
+	pruned_entries bigint CHECK (pruned_entries >= 0),
+	pruned_partly jsonb CHECK (pg_catalog.jsonb_typeof(pruned_partly) = 'object'),
+	digest jsonb CHECK (pg_catalog.jsonb_typeof(digest) = 'object'),
+	algorithm text CHECK (algorithm IN ('ed25519')),
+	key_id uuid,
+	signature bytea CHECK (pg_catalog.octet_length(signature) = 64),
+	note text,
+	created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	created_by uuid,
+	db_role name NOT NULL DEFAULT SESSION_USER,
+	CHECK ((kind = 'prune') = (pruned_before IS NOT NULL)),
+	CHECK ((kind = 'prune') = (pruned_entries IS NOT NULL)),
+	CHECK ((kind = 'prune') = (pruned_partly IS NOT NULL)),
+	CHECK ((kind = 'digest') = (digest IS NOT NULL)),
+	CHECK ((signature IS NULL) = (key_id IS NULL) AND (signature IS NULL) = (algorithm IS NULL))
+);
+CREATE INDEX anchors_block_idx ON audit.anchors (block_number, kind);
+CREATE INDEX anchors_created_at_idx ON audit.anchors (created_at);
+COMMENT ON TABLE audit.anchors IS 'Fixed points of the ledger: digests handed out, and what was pruned';
+COMMENT ON COLUMN audit.anchors.anchor_id IS 'Identifies the anchor';
+COMMENT ON COLUMN audit.anchors.kind IS 'digest: a digest was handed out; prune: entries before a time were removed';
+COMMENT ON COLUMN audit.anchors.block_number IS 'Last block that the anchor covers';
+COMMENT ON COLUMN audit.anchors.block_hash IS 'Hash of that block, 32 bytes';
+COMMENT ON COLUMN audit.anchors.pruned_before IS 'prune: entries before this time were removed';
+COMMENT ON COLUMN audit.anchors.pruned_entries IS 'prune: number of entries removed';
+COMMENT ON COLUMN audit.anchors.pruned_partly IS 'prune: of blocks that also have later entries, the ids removed; an object by block number';
+COMMENT ON COLUMN audit.anchors.digest IS 'digest: what was handed out';
+COMMENT ON COLUMN audit.anchors.algorithm IS 'Algorithm of the signature';
+COMMENT ON COLUMN audit.anchors.key_id IS 'Key that signed';
+COMMENT ON COLUMN audit.anchors.signature IS 'Signature of the anchor, 64 bytes; NULL when no key was set up';
+COMMENT ON COLUMN audit.anchors.note IS 'Why it was made';
+COMMENT ON COLUMN audit.anchors.created_at IS 'Time of its making';
+COMMENT ON COLUMN audit.anchors.created_by IS 'Verified user who made it; NULL when none was known';
+COMMENT ON COLUMN audit.anchors.db_role IS 'Database role that made it';
+
+SELECT pg_catalog.pg_extension_config_dump('audit.blocks', '');
+SELECT pg_catalog.pg_extension_config_dump('audit.anchors', '');
+GRANT SELECT ON audit.blocks, audit.anchors TO sentient_admin;
+
+CREATE FUNCTION audit.seal(accept_unkeyed boolean DEFAULT false, OUT blocks bigint, OUT entries bigint, OUT refused bigint)
+	RETURNS record
+	LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'audit_seal';
+COMMENT ON FUNCTION audit.seal(boolean) IS
+	'Seals what is committed and not sealed yet, as the scheduler does every second; how many blocks and entries, and how many entries were left out because their MAC is missing or wrong. accept_unkeyed seals those without a MAC as well, and marks their block. Errors: 55000 without the key of a signed chain or during a restore, 25001 in a transaction that cannot see the newest block. May be called by sentient_admin.';
+GRANT EXECUTE ON FUNCTION audit.seal(boolean) TO sentient_admin;

@@ -1,0 +1,59 @@
+/*
+ * entry_mac.c
+ *		The MAC of an entry of audit.log: who has the master key can tell an entry
+ *		that the server wrote from one that was written past it.
+ *
+ * The value is the id of the data key (16 bytes) and the first 16 bytes of
+ * HMAC-SHA-256 over the canonical bytes, under the key's subkey "audit entry 1".
+ * Called by capture for each entry, and by the ledger before it seals one.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "utils/uuid.h"
+
+#include "audit/entry.h"
+#include "crypto/data_key.h"
+
+#define MAC_LABEL				"audit entry 1"
+#define MAC_KEPT_BYTES			16
+#define MAC_VALUE_BYTES			(UUID_LEN + MAC_KEPT_BYTES)
+
+bytea *
+audit_entry_mac(StringInfo bytes)
+{
+	const DataKey *key;
+	uint8		mac[CRYPTO_MAC_BYTES];
+	bytea	   *value;
+
+	if (!data_keys_available())
+		return NULL;
+	key = data_key_active(KEY_AUDIT_MAC);
+	data_key_mac(key, MAC_LABEL, bytes->data, bytes->len, mac);
+	value = palloc(VARHDRSZ + MAC_VALUE_BYTES);
+	SET_VARSIZE(value, VARHDRSZ + MAC_VALUE_BYTES);
+	memcpy(VARDATA(value), data_key_id(key)->data, UUID_LEN);
+	memcpy(VARDATA(value) + UUID_LEN, mac, MAC_KEPT_BYTES);
+	return value;
+}
+
+MacVerdict
+audit_entry_check_mac(StringInfo bytes, const bytea *mac)
+{
+	const uint8 *value = (const uint8 *) VARDATA_ANY(mac);
+	const DataKey *key;
+	pg_uuid_t	key_id;
+	uint8		computed[CRYPTO_MAC_BYTES];
+	uint8		difference = 0;
+
+	if (VARSIZE_ANY_EXHDR(mac) != MAC_VALUE_BYTES)
+		return MAC_FORGED;
+	memcpy(key_id.data, value, UUID_LEN);
+	key = data_key_find(&key_id, KEY_AUDIT_MAC);
+	if (key == NULL)
+		return MAC_KEY_UNKNOWN;
+	data_key_mac(key, MAC_LABEL, bytes->data, bytes->len, computed);
+	for (int i = 0; i < MAC_KEPT_BYTES; i++)
+		difference |= computed[i] ^ value[UUID_LEN + i];
+	return difference == 0 ? MAC_FITS : MAC_FORGED;
+}
