@@ -57,7 +57,7 @@ read_int64(uint64 row, int column)
 }
 
 bool
-block_read(uint64 row, Block *block)
+block_read(uint64 row, LedgerBlock *block)
 {
 	bool		isnull;
 	Datum		key_id;
@@ -109,7 +109,7 @@ put_time(uint8 *to, TimestampTz time, bool present)
 }
 
 void
-block_header(const Block *block, uint8 header[LEDGER_HEADER_BYTES])
+block_header(const LedgerBlock *block, uint8 header[LEDGER_HEADER_BYTES])
 {
 	uint32		count = pg_hton32((uint32) block->entry_count);
 	bool		any = block->entry_count > 0;
@@ -134,7 +134,7 @@ block_header(const Block *block, uint8 header[LEDGER_HEADER_BYTES])
 }
 
 Sha256
-block_hash_of(const Block *block)
+block_hash_of(const LedgerBlock *block)
 {
 	uint8		header[LEDGER_HEADER_BYTES];
 
@@ -143,14 +143,14 @@ block_hash_of(const Block *block)
 }
 
 void
-block_signed_bytes(const Block *block, uint8 bytes[BLOCK_SIGNED_BYTES])
+block_signed_bytes(const LedgerBlock *block, uint8 bytes[BLOCK_SIGNED_BYTES])
 {
 	memcpy(bytes, BLOCK_SIGNED_LINE, sizeof(BLOCK_SIGNED_LINE) - 1);
 	memcpy(bytes + sizeof(BLOCK_SIGNED_LINE) - 1, block->block_hash.bytes, HASH_BYTES);
 }
 
 bool
-block_last(Block *block)
+block_last(LedgerBlock *block)
 {
 	if (sql_query("SELECT " BLOCK_COLUMNS " FROM audit.blocks ORDER BY block_number DESC LIMIT 1", 0, NULL, NULL) == 0)
 		return false;

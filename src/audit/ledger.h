@@ -18,7 +18,7 @@
 #define LEDGER_BLOCK_ENTRIES	10000	/* at most */
 #define LEDGER_HEADER_BYTES		157
 
-typedef struct Block
+typedef struct LedgerBlock
 {
 	int64		number;
 	Sha256		previous_hash;
@@ -36,7 +36,7 @@ typedef struct Block
 	bool		is_signed;
 	pg_uuid_t	key_id;			/* zeros unless signed */
 	uint8		signature[CRYPTO_SIGNATURE_BYTES];
-} Block;
+} LedgerBlock;
 
 /* The columns of audit.blocks that block_read wants, in order. */
 #define BLOCK_COLUMNS \
@@ -46,19 +46,19 @@ typedef struct Block
 #define BLOCK_NCOLUMNS			16
 
 /* The block in a row of the last query, whose first columns are BLOCK_COLUMNS; false: of an unknown format. */
-extern bool block_read(uint64 row, Block *block);
+extern bool block_read(uint64 row, LedgerBlock *block);
 
 /* The bytes that block_hash is the SHA-256 of. */
-extern void block_header(const Block *block, uint8 header[LEDGER_HEADER_BYTES]);
-extern Sha256 block_hash_of(const Block *block);
+extern void block_header(const LedgerBlock *block, uint8 header[LEDGER_HEADER_BYTES]);
+extern Sha256 block_hash_of(const LedgerBlock *block);
 
 /* What is signed: a line that tells what it is, and the block's hash. */
 #define BLOCK_SIGNED_LINE		"sentient_edge block 1\n"
 #define BLOCK_SIGNED_BYTES		(sizeof(BLOCK_SIGNED_LINE) - 1 + HASH_BYTES)
-extern void block_signed_bytes(const Block *block, uint8 bytes[BLOCK_SIGNED_BYTES]);
+extern void block_signed_bytes(const LedgerBlock *block, uint8 bytes[BLOCK_SIGNED_BYTES]);
 
 /* The last block by number; false when there is none. */
-extern bool block_last(Block *block);
+extern bool block_last(LedgerBlock *block);
 
 /* Take the chain for oneself until the transaction ends. */
 extern bool ledger_lock(bool wait);

@@ -57,7 +57,7 @@ typedef struct SealRun
 	SealSnapshot *before;		/* NULL: every entry that no block names */
 	bool		has_last;
 	bool		was_signed;		/* the last block before the run */
-	Block		last;
+	LedgerBlock		last;
 	uint64		system_identifier;
 	int64		foreign_max;	/* entries up to here may come from another cluster */
 	bool		asked_for_key;
@@ -109,7 +109,7 @@ compare_rows(const void *a, const void *b)
 static void
 append_block(SealRun *run, const SealRow *rows, int n, bool sign)
 {
-	Block		block;
+	LedgerBlock		block;
 	Sha256	   *leaves = palloc(sizeof(Sha256) * Max(n, 1));
 	Datum	   *ids = palloc(sizeof(Datum) * Max(n, 1));
 	bytea	   *leaf_hashes = palloc(VARHDRSZ + sizeof(Sha256) * n);
