@@ -18,6 +18,7 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/heapam.h"
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -26,6 +27,7 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -33,6 +35,7 @@
 #include "compat.h"
 #include "errors.h"
 #include "telemetry/latest.h"
+#include "telemetry/latest_place.h"
 
 /* Attribute numbers of drone_latest behind the sample's. */
 #define LATEST_RECEIVED		(SAMPLE_NCOLUMNS + 1)
@@ -48,6 +51,8 @@ typedef struct KeyedTable
 	IndexScanDesc scan;
 	TupleTableSlot *slot;
 	MemoryContext context;		/* the scan's, which allocates as it goes */
+	IndexFetchTableData *guess; /* of a table whose rows' places are remembered */
+	BlockNumber nblocks;		/* of that table, when it was opened */
 } KeyedTable;
 
 struct LatestTable
@@ -90,8 +95,37 @@ keyed_close(KeyedTable *table)
 	if (table->scan != NULL)
 		index_endscan(table->scan);
 	ExecDropSingleTupleTableSlot(table->slot);
+	if (table->guess != NULL)
+		table_index_fetch_end(table->guess);
 	index_close(table->index, NoLock);
 	table_close(table->rel, NoLock);
+}
+
+/*
+ * Have the places of the rows remembered.  They are meaningful in a heap, and
+ * the lock on it keeps what has been there from being truncated away.
+ */
+static void
+keyed_guess(KeyedTable *table)
+{
+	if (table->rel->rd_tableam != GetHeapamTableAmRoutine())
+		return;
+	table->guess = table_index_fetch_begin(table->rel);
+	table->nblocks = RelationGetNumberOfBlocks(table->rel);
+}
+
+/* Is the row with that key where it was found before?  Of a unique key one version is visible. */
+static bool
+guess_right(KeyedTable *table, const pg_uuid_t *key, Snapshot snapshot)
+{
+	ItemPointerData tid;
+	bool		again = false;
+	bool		isnull;
+
+	if (!latest_place_get(key, &tid) || ItemPointerGetBlockNumber(&tid) >= table->nblocks ||
+		!table_index_fetch_tuple(table->guess, &tid, snapshot, table->slot, &again, NULL))
+		return false;
+	return memcmp(DatumGetUUIDP(slot_getattr(table->slot, SAMPLE_DRONE_ID, &isnull)), key, UUID_LEN) == 0;
 }
 
 /*
@@ -102,14 +136,27 @@ keyed_find(KeyedTable *table, const pg_uuid_t *key, Snapshot snapshot)
 {
 	MemoryContext old = MemoryContextSwitchTo(table->context);
 	ScanKeyData scankey;
-	bool		found;
+	ItemPointer tid;
+	bool		found = false;
 
+	if (table->guess != NULL && guess_right(table, key, snapshot))
+	{
+		MemoryContextSwitchTo(old);
+		return true;
+	}
 	ScanKeyInit(&scankey, 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(key));
 	if (table->scan == NULL)
 		table->scan = compat_index_beginscan(table->rel, table->index, snapshot, 1);
 	table->scan->xs_snapshot = snapshot;
 	index_rescan(table->scan, &scankey, 1, NULL, 0);
-	found = index_getnext_slot(table->scan, ForwardScanDirection, table->slot);
+	while (!found && (tid = index_getnext_tid(table->scan, ForwardScanDirection)) != NULL)
+	{
+		ItemPointerData place = *tid;
+
+		found = index_fetch_heap(table->scan, table->slot);
+		if (found && table->guess != NULL)
+			latest_place_put(key, &place);
+	}
 	MemoryContextSwitchTo(old);
 	return found;
 }
@@ -127,6 +174,7 @@ latest_open(void)
 
 	table->context = context;
 	keyed_open(&table->latest, "telemetry", "drone_latest", RowExclusiveLock);
+	keyed_guess(&table->latest);
 	table->rri = makeNode(ResultRelInfo);
 	InitResultRelInfo(table->rri, table->latest.rel, 1, NULL, 0);
 	ExecOpenIndices(table->rri, false);

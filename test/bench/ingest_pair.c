@@ -6,8 +6,10 @@
  *		ingest_pair LABEL TARGET ROUNDS BATCHES KIND_A CONNINFO_A KIND_B CONNINFO_B
  *
  * A round stores BATCHES transactions of 1000 samples by A, then by B; samples of
- * 200 drones at 1 Hz, interleaved as they arrive, 13 columns.  The rates are the
- * medians over the rounds, the ratio is the median of the rounds' ratios A/B.
+ * all bench drones of the database (200, or a large fleet) at 1 Hz, interleaved as
+ * they arrive, 13 columns.  In every second the drones come in another order, so
+ * that a large fleet's transactions are never of the same drones twice.  The rates
+ * are the medians over the rounds, the ratio is the median of the rounds' ratios A/B.
  * Kinds:
  *		batch		telemetry.ingest_batch, prepared, binary arrays
  *		json		telemetry.ingest, prepared, one JSON array of the founding API's seven keys
@@ -26,7 +28,6 @@
 
 #include <libpq-fe.h>
 
-#define DRONES		200
 #define ROWS		1000		/* a transaction */
 #define FLOAT8S		9			/* latitude .. signal: columns sent as double precision arrays */
 #define INTS		2
@@ -55,7 +56,9 @@ typedef struct Side
 {
 	const char *kind;
 	PGconn	   *conn;
-	long		tick;			/* the next second of every drone */
+	int			ndrones;
+	uint8_t		(*drone_ids)[16];
+	long		next;			/* the next sample; one of each drone makes a second */
 	double		rates[100];
 } Side;
 
@@ -121,9 +124,6 @@ put_float4(Buffer *buffer, float value)
 	put32(buffer, bits);
 }
 
-/* The drones that set_up in test/bench/run registers: md5 of the number. */
-static uint8_t drone_ids[DRONES][16];
-
 static void
 make_rows(Side *side, Row *rows)
 {
@@ -132,18 +132,19 @@ make_rows(Side *side, Row *rows)
 
 	for (int i = 0; i < ROWS; i++)
 	{
-		int			drone = i % DRONES;
-		long		second = side->tick + i / DRONES;
+		long		second = (side->next + i) / side->ndrones;
+		long		place = (side->next + i) % side->ndrones;
+		int			drone = (place * 7919 + second * 104729) % side->ndrones;	/* primes: each drone once */
 
-		memcpy(rows[i].drone, drone_ids[drone], 16);
-		rows[i].time_us = start_us + second * INT64_C(1000000) + drone * 1000;
+		memcpy(rows[i].drone, side->drone_ids[drone], 16);
+		rows[i].time_us = start_us + second * INT64_C(1000000) + drone % 1000 * 1000;
 		for (int v = 0; v < FLOAT8S; v++)
 			rows[i].values[v] = 10.0 + v * 3 + (double) ((second * 7 + drone * 13 + v) % 1000) / 32;
 		rows[i].values[8] = -60 - (drone + second) % 30;
 		rows[i].ints[0] = 8 + drone % 6;
 		rows[i].ints[1] = 3;
 	}
-	side->tick += ROWS / DRONES;
+	side->next += ROWS;
 }
 
 static double
@@ -389,15 +390,19 @@ median(double *values, int n)
 }
 
 static void
-load_drones(PGconn *conn)
+load_drones(Side *side)
 {
-	PGresult   *result = PQexecParams(conn, "SELECT drone_id FROM core.drones WHERE call_sign LIKE 'bench-%' ORDER BY call_sign", 0,
+	PGresult   *result = PQexecParams(side->conn, "SELECT drone_id FROM core.drones WHERE call_sign LIKE 'bench-%' ORDER BY call_sign", 0,
 									  NULL, NULL, NULL, NULL, 1);
 
-	if (PQresultStatus(result) != PGRES_TUPLES_OK || PQntuples(result) != DRONES)
-		die("reading the drones", conn);
-	for (int i = 0; i < DRONES; i++)
-		memcpy(drone_ids[i], PQgetvalue(result, i, 0), 16);
+	if (PQresultStatus(result) != PGRES_TUPLES_OK || PQntuples(result) == 0)
+		die("reading the drones", side->conn);
+	side->ndrones = PQntuples(result);
+	side->drone_ids = calloc(side->ndrones, 16);
+	if (side->drone_ids == NULL)
+		die("out of memory", NULL);
+	for (int i = 0; i < side->ndrones; i++)
+		memcpy(side->drone_ids[i], PQgetvalue(result, i, 0), 16);
 	PQclear(result);
 }
 
@@ -425,21 +430,23 @@ main(int argc, char **argv)
 		if (PQstatus(sides[i].conn) != CONNECTION_OK)
 			die("connection", sides[i].conn);
 
-		/* Begin behind what an earlier run stored. */
+		/* Begin behind what an earlier run stored; other drones may be a second ahead of this one. */
 		result = PQexec(sides[i].conn, "SELECT greatest(max(t), 0) FROM (SELECT ceil(extract(epoch FROM"
-						" max(recorded_at) - '2026-01-05 00:00:00+00'))::bigint + 1 AS t FROM bench.bare WHERE drone_id = md5('1')::uuid"
+						" max(recorded_at) - '2026-01-05 00:00:00+00'))::bigint + 2 AS t FROM bench.bare WHERE drone_id = md5('1')::uuid"
 						" UNION ALL SELECT ceil(extract(epoch FROM"
-						" max(recorded_at) - '2026-01-05 00:00:00+00'))::bigint + 1 FROM telemetry.drone_latest"
+						" max(recorded_at) - '2026-01-05 00:00:00+00'))::bigint + 2 FROM telemetry.drone_latest"
 						" WHERE drone_id = md5('1')::uuid) s");
 		if (PQresultStatus(result) != PGRES_TUPLES_OK)
 			die("start", sides[i].conn);
-		sides[i].tick = atol(PQgetvalue(result, 0, 0));
+		load_drones(&sides[i]);
+		sides[i].next = atol(PQgetvalue(result, 0, 0)) * sides[i].ndrones;
 		PQclear(result);
 		prepare(&sides[i]);
 	}
-	load_drones(sides[0].conn);
+
+	/* Warm up; each drone has its latest state then. */
 	for (int i = 0; i < 2; i++)
-		run(&sides[i], 20);		/* warm up */
+		run(&sides[i], 20 + sides[i].ndrones / ROWS);
 
 	for (int round = 0; round < rounds; round++)
 	{
