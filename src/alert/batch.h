@@ -63,6 +63,9 @@ extern void alert_changes_init(AlertChanges *changes);
 extern void alert_changes_record(AlertChanges *changes, AlertRecord *record);
 extern void alert_changes_state(AlertChanges *changes, AlertStateChange *state);
 
+/* Its name in real_time_alerts.alert_type. */
+extern const char *alert_kind_name(AlertKind kind);
+
 /* A new alert's id. */
 extern pg_uuid_t alert_new_id(void);
 

@@ -174,17 +174,25 @@ alert_is_quiet(const AlertRules *rules, const AlertSample *sample)
 	}
 	if (rules->first_link > rules->first_fence)
 	{
+		double		latitude;
+		double		longitude;
+
 		find_metrics();
 		if (!has_position(sample))
 			return true;
-		for (int i = rules->first_fence; i < rules->first_link; i++)
+		latitude = sample->values[metric_latitude];
+		longitude = sample->values[metric_longitude];
+		for (int i = 0; i < rules->nboxes; i++)
 		{
-			const AlertWatch *watch = &rules->watches[i];
+			const AlertBox *box = &rules->boxes[i];
 
-			if (!watch->inclusion &&
-				!geofence_near(watch->fence, sample->values[metric_longitude], sample->values[metric_latitude]))
-				continue;
-			if (judge_fence(watch, sample) == BREAKS)
+			if (latitude >= box->south && latitude <= box->north && longitude >= box->west && longitude <= box->east &&
+				judge_fence(&rules->watches[box->watch], sample) == BREAKS)
+				return false;
+		}
+		for (int i = 0; i < rules->ninclusions; i++)
+		{
+			if (judge_fence(&rules->watches[rules->inclusions[i]], sample) == BREAKS)
 				return false;
 		}
 	}

@@ -35,16 +35,4 @@ extern const char *geofence_fault(const POLYGON *boundary);
 /* Is the point inside? */
 extern bool geofence_contains(const Geofence *fence, double longitude, double latitude);
 
-/* Could the point be inside, by the bounding box alone? */
-static inline bool
-geofence_near(const Geofence *fence, double longitude, double latitude)
-{
-	if (latitude < fence->south || latitude > fence->north)
-		return false;
-	if (longitude >= fence->west && longitude <= fence->east)
-		return true;
-	return (longitude + 360 >= fence->west && longitude + 360 <= fence->east) ||
-		(longitude - 360 >= fence->west && longitude - 360 <= fence->east);
-}
-
 #endif							/* SENTIENT_GEOFENCE_H */

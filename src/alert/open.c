@@ -7,7 +7,9 @@
  * drone_latest of all drones concerned have been changed and so are locked until
  * the transaction ends.  The alerts and states of a drone are changed by nobody
  * else then, but for an acknowledgement.  Rows are written in the order in which
- * the drones were evaluated, by drone_id.  Writes as the owner of the tables.
+ * the drones were evaluated, by drone_id.  Writes as the owner of the tables:
+ * past the executor (direct.c) while these are as the extension made them, else
+ * by the statements here, which do the same.
  *
  * The statements see what is committed by now, whatever the isolation level, as
  * ingest does: the drone's lock is what orders the sessions.
@@ -26,6 +28,7 @@
 #include "utils/timestamp.h"
 
 #include "alert/batch.h"
+#include "alert/direct.h"
 #include "base/sql.h"
 #include "errors.h"
 
@@ -222,19 +225,25 @@ put_update(Slice *slice, AlertRecord *record)
 	slice->n++;
 }
 
-static void
-put_insert(Slice *slice, AlertRecord *record)
+const char *
+alert_kind_name(AlertKind kind)
 {
-	static const char *const kinds[] = {
+	static const char *const names[] = {
 		[ALERT_RULE] = "rule",
 		[ALERT_GEOFENCE] = "geofence",
 		[ALERT_LINK_LOSS] = "link_loss",
 	};
 
+	return names[kind];
+}
+
+static void
+put_insert(Slice *slice, AlertRecord *record)
+{
 	put(slice, 0, UUIDPGetDatum(&record->alert_id), false);
 	put(slice, 1, UUIDPGetDatum(&record->drone_id), false);
 	put(slice, 2, UUIDPGetDatum(&record->watch->id), false);
-	put(slice, 3, CStringGetTextDatum(kinds[record->watch->kind]), false);
+	put(slice, 3, CStringGetTextDatum(alert_kind_name(record->watch->kind)), false);
 	put(slice, 4, CStringGetTextDatum(record->watch->severity), false);
 	put(slice, 5, CStringGetTextDatum(record->message), false);
 	put(slice, 6, TimestampTzGetDatum(record->opened_at), false);
@@ -315,36 +324,53 @@ write_states(Statement which, AlertChanges *changes, Slice *slice)
 }
 
 /*
- * Write the changes.  What clears comes before what opens: a drone has one open
- * alert of a rule.
+ * Write the changes by SQL.  What clears comes before what opens: a drone has
+ * one open alert of a rule.
+ */
+static bool
+write_by_sql(AlertChanges *changes, Slice *slice)
+{
+	bool		opened;
+
+	write_alerts(UPDATE_ALERTS, changes, slice);
+	opened = write_alerts(INSERT_ALERTS, changes, slice);
+	write_states(DELETE_STATES, changes, slice);
+	write_states(WRITE_STATES, changes, slice);
+	return opened;
+}
+
+/*
+ * Write the changes.
  */
 void
 alert_changes_apply(AlertChanges *changes)
 {
 	SqlScope	scope;
 	Slice	   *slice;
+	bool		direct;
 	bool		opened;
 
 	if (changes->nrecords == 0 && changes->nstates == 0)
 		return;
 
 	scope = sql_begin(0);
-
-	/*
-	 * The statements are planned once, perhaps when the tables are empty, and
-	 * must stay fast when they have grown: by key, row by row.
-	 */
-	sql_set_local("plan_cache_mode", "force_generic_plan");
-	sql_set_local("enable_seqscan", "off");
-	sql_set_local("enable_hashjoin", "off");
-	sql_set_local("enable_mergejoin", "off");
-	slice = palloc(sizeof(Slice));
-	slice->n = 0;
-	write_alerts(UPDATE_ALERTS, changes, slice);
-	opened = write_alerts(INSERT_ALERTS, changes, slice);
-	write_flapping(changes, slice);
-	write_states(DELETE_STATES, changes, slice);
-	write_states(WRITE_STATES, changes, slice);
+	direct = alert_write_direct(changes, &opened);
+	if (!direct || changes->flapping != NULL)
+	{
+		/*
+		 * The statements are planned once, perhaps when the tables are empty, and
+		 * must stay fast when they have grown: by key, row by row.
+		 */
+		sql_set_local("plan_cache_mode", "force_generic_plan");
+		sql_set_local("enable_seqscan", "off");
+		sql_set_local("enable_hashjoin", "off");
+		sql_set_local("enable_mergejoin", "off");
+		slice = palloc(sizeof(Slice));
+		slice->n = 0;
+		if (!direct)
+			opened = write_by_sql(changes, slice);
+		write_flapping(changes, slice);
+	}
 	sql_end(&scope);
 
 	if (opened)

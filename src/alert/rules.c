@@ -396,6 +396,41 @@ make_bands(AlertRules *rules)
 			ALERT_BIT(alert_metric_by_name("longitude")) | ALERT_BIT(alert_metric_by_name("altitude_m"));
 }
 
+/*
+ * Put the boxes of the exclusion areas, which every position is held against,
+ * close together.
+ */
+static void
+make_boxes(AlertRules *rules)
+{
+	int			nfences = rules->first_link - rules->first_fence;
+
+	rules->inclusions = palloc(sizeof(int) * Max(nfences, 1));
+	rules->boxes = palloc(sizeof(AlertBox) * Max(nfences, 1) * 3);
+	for (int i = rules->first_fence; i < rules->first_link; i++)
+	{
+		const AlertWatch *watch = &rules->watches[i];
+
+		if (watch->inclusion)
+		{
+			rules->inclusions[rules->ninclusions++] = i;
+			continue;
+		}
+		for (int turn = -360; turn <= 360; turn += 360)
+		{
+			AlertBox   *box = &rules->boxes[rules->nboxes];
+
+			box->west = watch->fence->west + turn;
+			box->east = watch->fence->east + turn;
+			box->south = watch->fence->south;
+			box->north = watch->fence->north;
+			box->watch = i;
+			if (box->west <= 180 && box->east >= -180)
+				rules->nboxes++;
+		}
+	}
+}
+
 static void
 compile(void)
 {
@@ -406,8 +441,11 @@ compile(void)
 	Oid			relid = find_table("alert_rules");
 	Oid			fences_relid = find_table("geofences");
 
+	static uint64 generation = 0;
+
 	se_assert(IsTransactionState());
 	rules->context = context;
+	rules->generation = ++generation;
 	rules_relid = relid;
 
 	/* An invalidation that arrives from here on makes the result stale again. */
@@ -421,6 +459,7 @@ compile(void)
 	if (OidIsValid(relid))
 		read_table(&compiler, relid, PASS_LINKS);
 	make_bands(rules);
+	make_boxes(rules);
 	MemoryContextSwitchTo(old);
 
 	MemoryContextSetParent(context, CacheMemoryContext);

@@ -67,9 +67,20 @@ typedef struct AlertBand
 	double		above;			/* a value from it on may break a rule */
 } AlertBand;
 
+/* Where an exclusion area is, by longitudes from -180 to 180; one across the antimeridian has two of these. */
+typedef struct AlertBox
+{
+	double		west;
+	double		east;
+	double		south;
+	double		north;
+	int			watch;			/* a place in watches */
+} AlertBox;
+
 struct AlertRules
 {
 	MemoryContext context;
+	uint64		generation;		/* 1, 2, ...: how often this session has compiled */
 	uint32		needed;			/* metrics that are looked at, see ALERT_BIT */
 	int			nwatches;
 	AlertWatch *watches;		/* rules, then geofences, then link loss */
@@ -79,6 +90,10 @@ struct AlertRules
 	AlertBand  *bands;
 	int			nexact;			/* rules with = or <>: places in watches */
 	int		   *exact;
+	int			ninclusions;	/* inclusion areas: places in watches */
+	int		   *inclusions;
+	int			nboxes;
+	AlertBox   *boxes;
 	int			ntypes;
 	char	  **types;			/* drone types that a watch names */
 	struct drone_type_hash *drone_types;	/* of the drones that were asked for */
