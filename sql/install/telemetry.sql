@@ -406,6 +406,7 @@ CREATE FUNCTION telemetry.check_link_loss() RETURNS integer
 COMMENT ON FUNCTION telemetry.check_link_loss() IS
 'Opens an alert for each drone whose newest sample is older than an enabled rule with metric link_silence_s allows; the scheduler does so every sentient_edge.alert_check_interval. Returns how many were opened.
 Looks at drones whose status is a flying one, and at offline ones whose status was never changed, if their newest sample was less than an hour old when it came, less than a day ago: a log that is imported, a parked drone, or one in a restored dump has lost no link. The alert is cleared by the drone''s next sample that is not older than the rule allows.
+Clears the open alerts whose rule or geofence is deleted, disabled or not for their drone any more.
 Errors: 25006 in a read-only transaction. May be called by sentient_operator and above.';
 
 CREATE FUNCTION telemetry.gaps(drone_id uuid, from_time timestamptz, to_time timestamptz, expected_interval interval)

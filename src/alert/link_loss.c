@@ -8,7 +8,10 @@
  * ingesting; the scheduler leaves the work to a session that holds it already.
  * The rows of drone_latest of the drones concerned are locked in order of
  * drone_id, as ingest does, and looked at again once locked.  The alert is
- * cleared by the drone's next live sample, see evaluate.c.
+ * cleared by the drone's next live sample, see evaluate.c.  The same run clears
+ * the alerts of silent drones whose rule is gone (leftover.c): the first run
+ * after a change of the rules, and one a minute, for what was opened meanwhile by
+ * transactions that had not heard of the change.
  *
  * Nothing is done while a dump is restored, when foreign keys stand back: the
  * dump's own alerts are still to come.
@@ -31,12 +34,16 @@
 #include "utils/timestamp.h"
 
 #include "alert/batch.h"
+#include "alert/leftover.h"
 #include "alert/link_loss.h"
 #include "base/sql.h"
 #include "base/worker.h"
 #include "errors.h"
 
 PG_FUNCTION_INFO_V1(telemetry_check_link_loss);
+
+/* How often the scheduler looks for alerts whose rule is gone when no rule has changed. */
+#define LEFTOVER_PAUSE_MS		60000
 
 int			alert_check_interval = 2;
 
@@ -157,13 +164,29 @@ count_states(AlertChanges *changes)
 }
 
 /*
- * Open alerts for drones that have gone silent; returns how many.  Without wait
- * nothing is done while another session is at it.
+ * Clear alerts whose rule is gone, if it is time to look for them.
+ */
+static void
+clear_leftovers(const AlertRules *rules, TimestampTz now, bool at_once)
+{
+	static uint64 generation = 0;
+	static TimestampTz looked_at = 0;
+
+	if (!at_once && generation == rules->generation &&
+		!TimestampDifferenceExceeds(looked_at, now, LEFTOVER_PAUSE_MS))
+		return;
+	alert_clear_leftovers(now);
+	generation = rules->generation;
+	looked_at = now;
+}
+
+/*
+ * Open alerts for drones that have gone silent; returns how many.  The scheduler
+ * does nothing while another session is at it.
  */
 static int
-check(bool wait)
+check(bool by_scheduler)
 {
-	const AlertRules *rules;
 	Oid			schema = get_namespace_oid("telemetry", true);
 	Oid			relid = OidIsValid(schema) ? get_relname_relid("alert_states", schema) : InvalidOid;
 	AlertChanges changes;
@@ -172,10 +195,7 @@ check(bool wait)
 
 	if (!OidIsValid(relid))
 		return 0;
-	rules = alert_rules_get();
-	if (rules->first_link == rules->nwatches)
-		return 0;				/* no rule asks for it */
-	if (wait)
+	if (!by_scheduler)
 		LockRelationOid(relid, ShareUpdateExclusiveLock);
 	else if (!ConditionalLockRelationOid(relid, ShareUpdateExclusiveLock))
 		return 0;
@@ -185,9 +205,14 @@ check(bool wait)
 	alert_changes_init(&changes);
 	if (!is_being_restored(rel))
 	{
+		TimestampTz now = GetCurrentTimestamp();
+		const AlertRules *rules;
+
 		scope = sql_begin(0);
 		rules = alert_rules_get();
-		find_silent(rules, &changes, GetCurrentTimestamp());
+		clear_leftovers(rules, now, !by_scheduler);
+		if (rules->first_link < rules->nwatches)
+			find_silent(rules, &changes, now);
 		if (changes.nstates > 0)
 			count_states(&changes);
 		alert_changes_apply(&changes);
@@ -204,7 +229,7 @@ run_job(bool requested)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	(void) check(false);
+	(void) check(true);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 }
@@ -217,5 +242,5 @@ telemetry_check_link_loss(PG_FUNCTION_ARGS)
 {
 	PreventCommandIfReadOnly("telemetry.check_link_loss()");
 	PreventCommandDuringRecovery("telemetry.check_link_loss()");
-	PG_RETURN_INT32(check(true));
+	PG_RETURN_INT32(check(false));
 }

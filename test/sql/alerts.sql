@@ -82,17 +82,23 @@ SELECT count(*) FROM alerts WHERE call_sign = 'ALERT-2';
 UPDATE core.drones SET drone_type = 'alert-quad' WHERE drone_id = :'d2';
 SELECT send(:'d2', 'ground_speed_ms', '11:00:11=25', '11:00:14=25');
 SELECT call_sign, name, opened FROM alerts WHERE call_sign = 'ALERT-2';
+BEGIN;	-- so that the scheduler does not clear it before the sample comes
 UPDATE core.drones SET drone_type = 'alert-wing' WHERE drone_id = :'d2';
 SELECT send(:'d2', 'ground_speed_ms', '11:00:15=25');
+COMMIT;
 SELECT call_sign, name, opened, cleared FROM alerts WHERE call_sign = 'ALERT-2';
 -- a rule that is disabled, or gone, clears with the next sample
+BEGIN;
 UPDATE telemetry.alert_rules SET enabled = false WHERE name = 'too fast';
 SELECT send(:'d1', 'ground_speed_ms', '11:00:08=99');
+COMMIT;
 SELECT call_sign, name, opened, cleared FROM alerts WHERE name = 'too fast' AND call_sign = 'ALERT-1';
 UPDATE telemetry.alert_rules SET enabled = true, hold_for = '0', drone_type = NULL, drone_id = :'d2' WHERE name = 'too fast';
 SELECT send(:'d1', 'ground_speed_ms', '11:00:09=99'), send(:'d2', 'ground_speed_ms', '11:00:16=99');
+BEGIN;
 DELETE FROM telemetry.alert_rules WHERE name = 'too fast';
 SELECT send(:'d2', 'ground_speed_ms', '11:00:17=99');
+COMMIT;
 SELECT call_sign, name, message, opened, cleared FROM alerts WHERE opened = '11:00:16';
 SELECT * FROM states;
 
@@ -220,6 +226,50 @@ SELECT telemetry.check_link_loss() AS opened_again;
 ROLLBACK;
 BEGIN READ ONLY;
 SELECT telemetry.check_link_loss();
+ROLLBACK;
+
+-- rules and geofences that are gone, of drones that are silent
+BEGIN;
+INSERT INTO telemetry.alert_rules (name, metric, comparison, threshold, hold_for, drone_type) VALUES
+	('disabled', 'ground_speed_ms', '>', 20, '0', NULL), ('other type', 'ground_speed_ms', '>', 21, '0', 'alert-quad'),
+	('deleted', 'ground_speed_ms', '>', 22, '0', NULL), ('held', 'ground_speed_ms', '>', 23, '1 hour', NULL),
+	('kept', 'ground_speed_ms', '>', 24, '0', NULL);
+INSERT INTO telemetry.geofences (name, kind, boundary, drone_id) VALUES ('no more', 'exclusion', '((8,47),(9,47),(9,48))', :'d1');
+SELECT send(:'d1', 'ground_speed_ms', '18:30:00=30'), fly(:'d1', '18:30:01', 47.2, 8.9, NULL);
+SELECT telemetry.check_link_loss() AS opened;
+SELECT name, open, alert_states FROM states WHERE call_sign = 'ALERT-1';
+UPDATE telemetry.alert_rules SET enabled = false WHERE name = 'disabled';
+UPDATE core.drones SET drone_type = 'alert-wing' WHERE drone_id = :'d1';
+DELETE FROM telemetry.alert_rules WHERE name IN ('deleted', 'held');
+DELETE FROM telemetry.geofences WHERE name = 'no more';
+SELECT telemetry.check_link_loss() AS opened;
+SELECT message, cleared_at >= now() AS cleared FROM telemetry.real_time_alerts WHERE drone_id = :'d1' AND opened_at >= '2025-03-01 18:30:00+00' ORDER BY message;
+SELECT message, event_type, severity FROM telemetry.drone_events WHERE drone_id = :'d1' AND occurred_at >= '2025-03-01 18:30:00+00' ORDER BY message, event_type DESC;
+SELECT name, open, alert_states FROM states WHERE call_sign = 'ALERT-1';
+ROLLBACK;
+
+-- with a trigger of the user's, rows are written by SQL: the same rows
+BEGIN;
+CREATE VIEW written AS
+SELECT (SELECT jsonb_agg(to_jsonb(a) - 'alert_id' ORDER BY opened_at, severity) FROM telemetry.real_time_alerts a WHERE drone_id = 'a1e70000-0000-4000-8000-000000000001') AS alerts,
+	   (SELECT jsonb_agg(to_jsonb(e) - 'event_id' - 'payload' ORDER BY occurred_at, event_type, severity, message) FROM telemetry.drone_events e WHERE drone_id = 'a1e70000-0000-4000-8000-000000000001') AS events,
+	   (SELECT jsonb_agg(to_jsonb(s) - 'alert_id' ORDER BY watch_id) FROM telemetry.alert_states s WHERE drone_id = 'a1e70000-0000-4000-8000-000000000001') AS states,
+	   (SELECT count(*) FROM telemetry.drone_events e JOIN telemetry.real_time_alerts a ON a.alert_id::text = e.payload->>'alert_id' WHERE e.source = 'alert' AND a.drone_id = e.drone_id) AS told;
+INSERT INTO telemetry.alert_rules (name, metric, comparison, threshold, hold_for) VALUES ('held', 'battery_percentage', '<', 50, '2 s');
+INSERT INTO telemetry.drone_events (drone_id, occurred_at, event_type, message) VALUES (:'d1', '2025-03-01 19:00:00+00', 'alert_opened', 'battery low: battery_percentage 14 < 15');
+SAVEPOINT s;
+SELECT send(:'d1', 'battery_percentage', '19:00:00=14', '19:00:01=6', '19:00:02=90', '19:00:03=3'), send(:'d1', 'battery_percentage', '19:00:04=6.5'),
+	send(:'d1', 'battery_percentage', '19:00:05=7.5', '19:00:06=4'), send(:'d1', 'battery_percentage', '19:00:07=49', '19:00:08=90', '19:00:09=49');
+SELECT * FROM written \gset
+ROLLBACK TO s;
+CREATE TABLE public.fired (n integer);
+CREATE FUNCTION fire() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.fired VALUES (1); RETURN NULL; END';
+CREATE TRIGGER fire AFTER INSERT OR UPDATE ON telemetry.real_time_alerts FOR EACH ROW EXECUTE FUNCTION fire();
+SELECT send(:'d1', 'battery_percentage', '19:00:00=14', '19:00:01=6', '19:00:02=90', '19:00:03=3'), send(:'d1', 'battery_percentage', '19:00:04=6.5'),
+	send(:'d1', 'battery_percentage', '19:00:05=7.5', '19:00:06=4'), send(:'d1', 'battery_percentage', '19:00:07=49', '19:00:08=90', '19:00:09=49');
+SELECT jsonb_array_length(alerts) AS alerts, alerts = :'alerts' AS same, jsonb_array_length(events) AS events, events = :'events' AS same,
+	   jsonb_array_length(states) AS states, states = :'states' AS same, told = :told AS same FROM written;
+SELECT count(*) FROM public.fired;
 ROLLBACK;
 
 -- rules and geofences that make no sense

@@ -59,6 +59,19 @@ is(ask("SELECT count(*) FROM telemetry.real_time_alerts WHERE severity = 'error'
 send_sample($parked, $at->(6), 'altitude_m', 132);
 is(ask("SELECT opened_at = " . $at->(6) . ", opened_value FROM telemetry.real_time_alerts WHERE severity = 'error'"), 't|132', 'and opens the alert');
 
+# a rule that is disabled while its drone is silent
+ask("INSERT INTO telemetry.alert_rules (name, metric, comparison, threshold, severity) VALUES ('too warm', 'temperature_c', '>', 50, 'notice')");
+send_sample($parked, $at->(6.5), 'temperature_c', 60);
+my $warm = 'SELECT count(*) = 1 FROM telemetry.real_time_alerts WHERE severity = \'notice\' AND cleared_at IS';
+is(ask("$warm NULL"), 't', 'another alert is open');
+ask("UPDATE telemetry.alert_rules SET enabled = false WHERE name = 'too warm'");
+sentient_wait($node, 'fleet', "$warm NOT NULL", 'the scheduler clears the alert of a rule that was disabled');
+is(ask("SELECT string_agg(event_type, ',' ORDER BY occurred_at) FROM telemetry.drone_events WHERE message LIKE 'too warm%'"),
+	'alert_opened,alert_cleared', 'with an event');
+is(ask("SELECT alert_states FROM telemetry.drone_latest WHERE drone_id = '$parked'"),
+	ask("SELECT count(*) FROM telemetry.alert_states WHERE drone_id = '$parked'"), 'and the states of the drone are counted');
+ask("DELETE FROM telemetry.real_time_alerts WHERE severity = 'notice'; DELETE FROM telemetry.alert_rules WHERE name = 'too warm'");
+
 # dump and restore
 ask("UPDATE telemetry.alert_rules SET threshold = 30, clear_threshold = 31, name = 'battery half' WHERE name = 'battery low';
 	UPDATE telemetry.alert_rules SET enabled = false WHERE name = 'link loss'");
