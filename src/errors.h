@@ -11,6 +11,9 @@
 /* A time has no partition yet and none could be made in time. */
 #define ERRCODE_SE_PARTITION_UNAVAILABLE	MAKE_SQLSTATE('S', 'E', '0', '0', '1')
 
+/* A sealed value was changed, cut short, or is of another context, key or version: always the same. */
+#define ERRCODE_SE_SEALED_REFUSED			MAKE_SQLSTATE('S', 'E', '0', '0', '2')
+
 /*
  * Assertions of ours, independent of the server's USE_ASSERT_CHECKING: every
  * test suite runs with them on.

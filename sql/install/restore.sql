@@ -1,12 +1,14 @@
 /*
  * restore.sql
- *		Foreign keys between the extension's tables stand back while a dump is
- *		restored.
+ *		Foreign keys between the extension's tables, and triggers that open sealed
+ *		values, stand back while a dump is restored.
  *
  * For an ordinary table a dump adds foreign keys after all data.  Those of a
  * member table are there as soon as CREATE EXTENSION has run.  Plain dumps sort
  * the data by them, but pg_restore --jobs knows no order between the data of
- * tables and would load a drone before its swarm.
+ * tables and would load a drone before its swarm.  Likewise require_context
+ * triggers are there; the server that a dump is restored into may not have the
+ * master key, and the values were checked when they were written.
  *
  * A restore shows itself by creating audit.log, which is no member any longer.
  * Its last steps are the privileges, on audit.log as well, when all data and all
@@ -19,13 +21,14 @@ CREATE VIEW sentient_edge.foreign_keys AS
 SELECT t.tgrelid::pg_catalog.regclass AS table_name, c.conname AS constraint_name, t.tgname AS trigger_name,
 	   t.tgenabled <> 'D' AS is_enforced
   FROM pg_catalog.pg_trigger t
-  JOIN pg_catalog.pg_constraint c ON c.oid = t.tgconstraint AND c.conrelid = t.tgrelid AND c.contype = 'f'
+  LEFT JOIN pg_catalog.pg_constraint c ON c.oid = t.tgconstraint AND c.conrelid = t.tgrelid AND c.contype = 'f'
   JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = t.tgrelid
 		AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'
-  JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND e.extname = 'sentient_edge';
-COMMENT ON VIEW sentient_edge.foreign_keys IS 'Foreign keys of the extension''s tables, a row for each trigger that checks one';
+  JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND e.extname = 'sentient_edge'
+ WHERE c.oid IS NOT NULL OR t.tgfoid = 'sentient_edge.require_context()'::pg_catalog.regprocedure;
+COMMENT ON VIEW sentient_edge.foreign_keys IS 'Foreign keys of the extension''s tables, a row for each trigger that checks one, and their sealed columns, which a trigger checks, too';
 COMMENT ON COLUMN sentient_edge.foreign_keys.table_name IS 'Referencing table';
-COMMENT ON COLUMN sentient_edge.foreign_keys.constraint_name IS 'Name of the foreign key';
+COMMENT ON COLUMN sentient_edge.foreign_keys.constraint_name IS 'Name of the foreign key; null for a trigger that checks a sealed column';
 COMMENT ON COLUMN sentient_edge.foreign_keys.trigger_name IS 'Trigger that checks it';
 COMMENT ON COLUMN sentient_edge.foreign_keys.is_enforced IS 'False from the begin of a restore to its end';
 GRANT SELECT ON sentient_edge.foreign_keys TO sentient_admin;
@@ -50,7 +53,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sentient_edge.enforce_foreign_keys(boolean) IS
-'Enforces the foreign keys of the extension''s tables again after pg_restore --no-acl (other restores do it themselves), or suspends them; returns the number of triggers changed. For superusers.';
+'Enforces the foreign keys and sealed columns of the extension''s tables again after pg_restore --no-acl (other restores do it themselves), or suspends them; returns the number of triggers changed. For superusers.';
 
 CREATE FUNCTION sentient_edge.watch_restore() RETURNS event_trigger
 LANGUAGE plpgsql

@@ -8,6 +8,7 @@
 #include "crypto/data_key_cache.h"
 #include "crypto/key_provider.h"
 #include "crypto/key_usage.h"
+#include "crypto/sealed.h"
 
 void
 crypto_init(void)
@@ -15,4 +16,5 @@ crypto_init(void)
 	key_provider_init();
 	key_usage_init();
 	data_key_init();
+	sealed_init();
 }
