@@ -78,11 +78,11 @@ GRANT EXECUTE ON FUNCTION sentient_edge.rotate_data_key(text) TO sentient_admin;
 CREATE FUNCTION sentient_edge.rotate_master_key() RETURNS integer
 	LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rotate_master_key';
 COMMENT ON FUNCTION sentient_edge.rotate_master_key() IS
-	'Wraps by the active master key every data key that another one wraps, all or none, and returns how many. Errors: 55000 without a master key, or when one of the others is not known to this server; 25006 on a standby. May be called by sentient_admin.';
+	'Wraps by the active master key every data key that another one wraps, all or none, and returns how many. Errors: 55000 without a master key, or when one of the others is not known to this server; 25001 in a transaction above READ COMMITTED; 25006 on a standby. May be called by sentient_admin.';
 GRANT EXECUTE ON FUNCTION sentient_edge.rotate_master_key() TO sentient_admin;
 
 CREATE FUNCTION sentient_edge.destroy_data_key(key_id uuid, force boolean DEFAULT false) RETURNS boolean
 	LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'destroy_data_key';
 COMMENT ON FUNCTION sentient_edge.destroy_data_key(uuid, boolean) IS
-	'Destroys a data key; false when it was destroyed before. Without force only after a scan of the database has proved that no stored value needs it; with force these values are lost for good. Errors: 42704 unknown key, 55006 the key is active or may be in use, 2BP01 stored values need it, 25006 on a standby. May be called by sentient_admin.';
+	'Destroys a data key; false when it was destroyed before. Without force only after a scan of the database has proved that no stored value needs it; with force these values are lost for good. Errors: 42704 unknown key, 55006 the key is active or may be in use, 2BP01 stored values need it, 25001 in a transaction above READ COMMITTED, 25006 on a standby. May be called by sentient_admin.';
 GRANT EXECUTE ON FUNCTION sentient_edge.destroy_data_key(uuid, boolean) TO sentient_admin;

@@ -59,6 +59,11 @@ lock_keys(void)
 {
 	PreventCommandIfReadOnly("changing data keys");
 	PreventCommandIfParallelMode("changing data keys");
+	/* All keys, and all values that need one, must be in sight. */
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("data keys can be changed only in a transaction of isolation level READ COMMITTED")));
 	(void) sql_query("LOCK TABLE sentient_edge.data_keys IN SHARE ROW EXCLUSIVE MODE", 0, NULL, NULL);
 }
 
