@@ -75,6 +75,23 @@
 #define compat_log_message(prefix, message, size)	LogLogicalMessage(prefix, message, size, true)
 #endif
 
+/* The tables that a statement names, with the privileges that it needs: range table entries until 15. */
+#if PG_VERSION_NUM >= 160000
+#define CompatPermission						RTEPermissionInfo
+#define compat_permissions(planned)				((planned)->permInfos)
+#else
+#define CompatPermission						RangeTblEntry
+#define compat_permissions(planned)				((planned)->rtable)
+#endif
+
+#if PG_VERSION_NUM >= 180000
+#define COMPAT_EXECUTOR_RUN_ARGS				QueryDesc *query, ScanDirection direction, uint64 count
+#define compat_executor_run(run)				(run) (query, direction, count)
+#else
+#define COMPAT_EXECUTOR_RUN_ARGS				QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once
+#define compat_executor_run(run)				(run) (query, direction, count, execute_once)
+#endif
+
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn								pg_attribute_noreturn()
 #endif

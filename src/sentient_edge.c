@@ -12,6 +12,7 @@
 #include "fmgr.h"
 #include "utils/guc.h"
 
+#include "audit/events.h"
 #include "audit/ledger.h"
 #include "base/base.h"
 #include "crypto/crypto.h"
@@ -28,6 +29,7 @@ _PG_init(void)
 {
 	base_init();
 	crypto_init();
+	events_init();
 	ledger_init();
 	partition_init();
 	queue_init();

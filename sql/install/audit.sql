@@ -81,46 +81,9 @@ COMMENT ON TABLE audit.log_default IS 'Entries of audit.log whose month has no p
 CREATE TABLE audit.log_template (LIKE audit.log INCLUDING COMMENTS);
 COMMENT ON TABLE audit.log_template IS 'Template of the partitions of audit.log; always empty';
 
-CREATE TABLE audit.security_events (
-	event_id uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
-	occurred_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-	event_type text NOT NULL CHECK (event_type ~ '^[a-z][a-z0-9_.]*$'),
-	severity text NOT NULL DEFAULT 'info' CHECK (severity IN ('emergency', 'alert', 'critical', 'error', 'warning', 'notice', 'info', 'debug')),
-	succeeded boolean,
-	user_id uuid,
-	username text,
-	db_role name NOT NULL DEFAULT SESSION_USER,
-	client_addr inet,
-	application_name text,
-	object text,
-	message text,
-	details jsonb NOT NULL DEFAULT '{}' CHECK (pg_catalog.jsonb_typeof(details) = 'object'),
-	mac bytea
-);
-CREATE INDEX security_events_occurred_at_idx ON audit.security_events (occurred_at);
-CREATE INDEX security_events_type_idx ON audit.security_events (event_type, occurred_at);
-CREATE INDEX security_events_user_idx ON audit.security_events (user_id, occurred_at) WHERE user_id IS NOT NULL;
-CREATE INDEX security_events_addr_idx ON audit.security_events (client_addr, occurred_at) WHERE NOT succeeded;
-COMMENT ON TABLE audit.security_events IS 'Logins, failures, denials, DDL, changes of roles and keys, integrity alarms';
-COMMENT ON COLUMN audit.security_events.event_id IS 'Identifies the event';
-COMMENT ON COLUMN audit.security_events.occurred_at IS 'Time of the event';
-COMMENT ON COLUMN audit.security_events.event_type IS 'Kind of event, such as login, denied, ddl or key_rotated';
-COMMENT ON COLUMN audit.security_events.severity IS 'emergency, alert, critical, error, warning, notice, info or debug';
-COMMENT ON COLUMN audit.security_events.succeeded IS 'Whether what was tried succeeded; NULL where that has no sense';
-COMMENT ON COLUMN audit.security_events.user_id IS 'User, when one was verified';
-COMMENT ON COLUMN audit.security_events.username IS 'User name that was given, known or not';
-COMMENT ON COLUMN audit.security_events.db_role IS 'Database role of the session';
-COMMENT ON COLUMN audit.security_events.client_addr IS 'Address of the client';
-COMMENT ON COLUMN audit.security_events.application_name IS 'application_name of the session';
-COMMENT ON COLUMN audit.security_events.object IS 'What it was done to';
-COMMENT ON COLUMN audit.security_events.message IS 'What happened, in words; no secrets';
-COMMENT ON COLUMN audit.security_events.details IS 'Whatever else is known, an object; no secrets';
-COMMENT ON COLUMN audit.security_events.mac IS 'Keyed hash of the event; NULL when no key is set up';
-
 SELECT pg_catalog.pg_extension_config_dump('audit.log_audit_id_seq', '');
-SELECT pg_catalog.pg_extension_config_dump('audit.security_events', '');
 
-GRANT SELECT ON audit.log, audit.log_template, audit.log_audit_id_seq, audit.security_events TO sentient_admin;
+GRANT SELECT ON audit.log, audit.log_template, audit.log_audit_id_seq TO sentient_admin;
 
 -- Last, and nothing may be granted on it later in this script: from here on
 -- pg_dump takes audit.log for a user's table, and would leave out of a dump

@@ -74,13 +74,19 @@ scheduler_job(int job)
 bool
 scheduler_request(int job)
 {
+	return scheduler_request_in(MyDatabaseId, job);
+}
+
+bool
+scheduler_request_in(Oid database, int job)
+{
 	DatabaseSlot *slot;
 	int			pid = 0;
 
 	if (registry == NULL)
 		return false;
 	LWLockAcquire(registry->lock, LW_EXCLUSIVE);
-	slot = registry_find(MyDatabaseId);
+	slot = registry_find(database);
 	if (slot != NULL && slot->state == SCHEDULER_RUNNING)
 	{
 		slot->jobs[job].requested = true;

@@ -45,4 +45,7 @@ extern int	scheduler_add_job(const SchedulerJob *job);
  */
 extern bool scheduler_request(int job);
 
+/* The same for another database's scheduler. */
+extern bool scheduler_request_in(Oid database, int job);
+
 #endif							/* SENTIENT_WORKER_H */

@@ -1,0 +1,307 @@
+/*
+ * events.c
+ *		Security events: how one is built, and how it is written.
+ *
+ * An event of a transaction is a row of audit.security_events in it.  Until the
+ * transaction ends it is remembered as well: a subtransaction or transaction
+ * that rolls back takes the row with it, and then the event goes through shared
+ * memory, as one that failed.  Called by the hooks and event triggers of this
+ * module, and by other modules for what they do.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "commands/dbcommands.h"
+#include "libpq/libpq-be.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "audit/events.h"
+#include "audit/events_hooks.h"
+#include "audit/events_queue.h"
+#include "audit/events_watch.h"
+#include "audit/events_write.h"
+#include "base/identity.h"
+#include "base/sql.h"
+#include "base/worker.h"
+#include "errors.h"
+
+/* An event that is written in a transaction which may still roll back. */
+typedef struct PendingEvent
+{
+	struct PendingEvent *next;
+	int			level;			/* of the transaction that will decide */
+	SecurityEvent event;
+} PendingEvent;
+
+/* Of one transaction, more than these are not remembered one by one. */
+#define MAX_PENDING		100
+
+static const struct
+{
+	const char *name;
+	EventSeverity succeeded;
+	EventSeverity failed;
+}			event_types[EVENT_TYPES] =
+{
+	[EVENT_LOGIN] = {"login", SEVERITY_INFO, SEVERITY_WARNING},
+	[EVENT_DENIED] = {"denied", SEVERITY_WARNING, SEVERITY_WARNING},
+	[EVENT_ROLE_SET] = {"role_set", SEVERITY_INFO, SEVERITY_WARNING},
+	[EVENT_ROLE_CHANGED] = {"role_changed", SEVERITY_NOTICE, SEVERITY_WARNING},
+	[EVENT_PRIVILEGE_CHANGED] = {"privilege_changed", SEVERITY_NOTICE, SEVERITY_WARNING},
+	[EVENT_DDL] = {"ddl", SEVERITY_INFO, SEVERITY_INFO},
+	[EVENT_DATABASE_CHANGED] = {"database_changed", SEVERITY_NOTICE, SEVERITY_WARNING},
+	[EVENT_EXTENSION_CHANGED] = {"extension_changed", SEVERITY_NOTICE, SEVERITY_WARNING},
+	[EVENT_SETTING_CHANGED] = {"setting_changed", SEVERITY_NOTICE, SEVERITY_WARNING},
+	[EVENT_AUDIT_CHANGED] = {"audit_changed", SEVERITY_WARNING, SEVERITY_WARNING},
+	[EVENT_SUPERUSER] = {"superuser", SEVERITY_NOTICE, SEVERITY_WARNING},
+	[EVENT_BULK_READ] = {"bulk_read", SEVERITY_WARNING, SEVERITY_WARNING},
+	[EVENT_KEY] = {"key", SEVERITY_NOTICE, SEVERITY_ERROR},
+	[EVENT_UNSEAL] = {"unseal", SEVERITY_INFO, SEVERITY_WARNING},
+	[EVENT_INTEGRITY] = {"integrity", SEVERITY_CRITICAL, SEVERITY_CRITICAL},
+	[EVENT_RESTORE] = {"restore", SEVERITY_NOTICE, SEVERITY_WARNING},
+	[EVENT_EVENTS_LOST] = {"events_lost", SEVERITY_ALERT, SEVERITY_ALERT},
+};
+
+static int	events_job = -1;
+static PendingEvent *pending = NULL;	/* in TopTransactionContext */
+static int	npending = 0;
+
+static void hook_transaction(XactEvent what, void *arg);
+static void hook_subtransaction(SubXactEvent what, SubTransactionId mine, SubTransactionId parent, void *arg);
+static void rolled_back(int level);
+
+static const SchedulerJob job = {
+	.name = "security events",
+	.interval_s = &event_window,
+	.run = events_write_queued,
+};
+
+/*
+ * Start-up.
+ */
+void
+events_init(void)
+{
+	event_queue_init();
+	watch_list_init();
+	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
+		return;
+	events_job = scheduler_add_job(&job);
+	RegisterXactCallback(hook_transaction, NULL);
+	RegisterSubXactCallback(hook_subtransaction, NULL);
+	events_session_init();
+	events_utility_init();
+	events_access_init();
+}
+
+const char *
+security_event_name(SecurityEventType type)
+{
+	return type < EVENT_TYPES ? event_types[type].name : "unknown";
+}
+
+/* Copy a string, clipped between two characters. */
+static void
+copy_clipped(char *to, const char *from, size_t size)
+{
+	int			length = pg_mbcliplen(from, strlen(from), size - 1);
+
+	memset(to, 0, size);
+	memcpy(to, from, length);
+}
+
+/* The role that the session was authenticated for, or has taken with SET SESSION AUTHORIZATION. */
+static const char *
+session_role(void)
+{
+	const char *name = GetConfigOption("session_authorization", true, false);
+
+	if (name == NULL || name[0] == '\0')
+		name = MyProcPort != NULL && OidIsValid(MyDatabaseId) ? MyProcPort->user_name : NULL;
+	if (name == NULL && IsTransactionState())
+		name = GetUserNameFromId(GetSessionUserId(), true);
+	return name;
+}
+
+static const char *
+session_database(void)
+{
+	static char name[NAMEDATALEN] = "";
+
+	if (name[0] == '\0')
+	{
+		const char *found = NULL;
+
+		if (MyProcPort != NULL)
+			found = MyProcPort->database_name;
+		else if (IsTransactionState() && OidIsValid(MyDatabaseId))
+			found = get_database_name(MyDatabaseId);
+		if (found != NULL)
+			strlcpy(name, found, sizeof(name));
+	}
+	return name;
+}
+
+void
+security_event_begin(SecurityEvent *event, SecurityEventType type, EventOutcome outcome)
+{
+	const char *role = session_role();
+	const char *current_role = GetConfigOption("role", true, false);
+	const inet *address = identity_client_address();
+	const pg_uuid_t *user = OidIsValid(MyDatabaseId) ? identity_user_id() : NULL;
+
+	memset(event, 0, sizeof(*event));
+	event->key.type = type;
+	event->key.outcome = outcome;
+	event->key.severity = outcome == EVENT_FAILED ? event_types[type].failed : event_types[type].succeeded;
+	strlcpy(event->key.database, session_database(), sizeof(event->key.database));
+	if (role != NULL)
+		copy_clipped(event->key.db_role, role, sizeof(event->key.db_role));
+	if (address != NULL)
+	{
+		inet	   *whole = unconstify(inet *, address);
+		Size		size = VARSIZE_ANY_EXHDR(whole);
+
+		memcpy(event->key.address, VARDATA_ANY(whole), Min(size, EVENT_ADDRESS_BYTES));
+		event->key.has_address = 1;
+	}
+	if (user != NULL)
+	{
+		event->has_user_id = true;
+		event->user_id = *user;
+	}
+	if (application_name != NULL)
+		copy_clipped(event->application_name, application_name, sizeof(event->application_name));
+	events_write_new_id(&event->event_id);
+	event->first_at = event->last_at = GetCurrentTimestamp();
+	event->count = 1;
+	if (current_role != NULL && strcmp(current_role, "none") != 0)
+		security_event_detail(event, "role", current_role);
+}
+
+void
+security_event_severity(SecurityEvent *event, EventSeverity severity)
+{
+	event->key.severity = severity;
+}
+
+void
+security_event_object(SecurityEvent *event, const char *object)
+{
+	copy_clipped(event->key.object, object, sizeof(event->key.object));
+}
+
+void
+security_event_message(SecurityEvent *event, const char *message)
+{
+	copy_clipped(event->key.message, message, sizeof(event->key.message));
+}
+
+void
+security_event_detail(SecurityEvent *event, const char *name, const char *value)
+{
+	size_t		used = strlen(event->details);
+	char		member[2 * EVENT_DETAILS_BYTES];
+	size_t		length;
+	int			clipped = pg_mbcliplen(value, strlen(value), 160);
+
+	length = snprintf(member, sizeof(member) - 2 * 160 - 2, "%s\"%s\": \"", used > 0 ? ", " : "", name);
+	for (int i = 0; i < clipped; i++)
+	{
+		unsigned char c = value[i];
+
+		if (c == '"' || c == '\\')
+			member[length++] = '\\';
+		member[length++] = c < ' ' ? ' ' : c;
+	}
+	member[length++] = '"';
+	member[length] = '\0';
+	if (used + length < sizeof(event->details))
+		memcpy(event->details + used, member, length + 1);
+}
+
+bool
+security_event_queue(const SecurityEvent *event)
+{
+	Oid			wake;
+
+	if (!event_queue_exists())
+		return false;
+	wake = event_queue_push(event, event->key.database[0] != '\0' && watch_list_extension_seen());
+	if (OidIsValid(wake))
+		(void) scheduler_request_in(wake, events_job);
+	return true;
+}
+
+void
+security_event(const SecurityEvent *event)
+{
+	PendingEvent *mine;
+
+	if (!OidIsValid(sql_extension()))
+		return;
+	events_write(event, 1);
+	if (!event_queue_exists() || npending >= MAX_PENDING)
+		return;
+	mine = MemoryContextAlloc(TopTransactionContext, sizeof(PendingEvent));
+	mine->level = GetCurrentTransactionNestLevel();
+	mine->event = *event;
+	mine->next = pending;
+	pending = mine;
+	npending++;
+}
+
+/* What was written at this level or deeper is gone: say so. */
+static void
+rolled_back(int level)
+{
+	while (pending != NULL && pending->level >= level)
+	{
+		SecurityEvent *event = &pending->event;
+
+		event->key.outcome = EVENT_FAILED;
+		event->key.severity = event_types[event->key.type].failed;
+		strlcpy(event->key.message, "rolled back", sizeof(event->key.message));
+		memset(event->key.message + strlen("rolled back"), 0, sizeof(event->key.message) - strlen("rolled back"));
+		events_write_new_id(&event->event_id);
+		(void) security_event_queue(event);
+		pending = pending->next;
+		npending--;
+	}
+}
+
+static void
+hook_transaction(XactEvent what, void *arg)
+{
+	if (what == XACT_EVENT_ABORT)
+		rolled_back(0);
+	if (what == XACT_EVENT_ABORT || what == XACT_EVENT_COMMIT || what == XACT_EVENT_PREPARE)
+	{
+		pending = NULL;
+		npending = 0;
+		events_error_forgotten();
+	}
+	if (what == XACT_EVENT_COMMIT)
+		events_session_committed();
+}
+
+static void
+hook_subtransaction(SubXactEvent what, SubTransactionId mine, SubTransactionId parent, void *arg)
+{
+	int			level = GetCurrentTransactionNestLevel();
+
+	if (what == SUBXACT_EVENT_ABORT_SUB)
+	{
+		rolled_back(level);
+		events_error_forgotten();
+	}
+	else if (what == SUBXACT_EVENT_COMMIT_SUB)
+	{
+		for (PendingEvent *event = pending; event != NULL && event->level >= level; event = event->next)
+			event->level = level - 1;
+	}
+}

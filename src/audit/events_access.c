@@ -1,0 +1,308 @@
+/*
+ * events_access.c
+ *		Security events of queries: bulk reads of watched tables, and what
+ *		superusers do to the extension's own tables, seen by executor hooks in
+ *		a preloaded server.
+ *
+ * A query on a watched table has the rows of its scans counted by the executor's
+ * own instrumentation.  They are looked at whenever the executor returns, also
+ * with an error: a cursor that is read and rolled back never comes to an end.
+ * Other queries pay a few comparisons.  Events go through shared memory.
+ */
+#include "postgres.h"
+
+#include "executor/executor.h"
+#include "executor/instrument.h"
+#include "lib/ilist.h"
+#include "nodes/nodeFuncs.h"
+#include "nodes/parsenodes.h"
+#include "nodes/plannodes.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "audit/events_hooks.h"
+#include "audit/events_watch.h"
+#include "compat.h"
+
+/* Watched tables of one query that are told apart. */
+#define MAX_TABLES		8
+
+typedef struct ReadTable
+{
+	WatchedTable watched;
+	double		rows;			/* read so far */
+	double		reported;
+} ReadTable;
+
+/* A running query on watched tables; lives in the query's own memory. */
+typedef struct WatchedQuery
+{
+	dlist_node	node;
+	QueryDesc  *query;
+	int			ntables;
+	ReadTable	tables[MAX_TABLES];
+} WatchedQuery;
+
+static dlist_head watched_queries = DLIST_STATIC_INIT(watched_queries);
+
+static ExecutorStart_hook_type previous_start = NULL;
+static ExecutorRun_hook_type previous_run = NULL;
+
+static void hook_start(QueryDesc *query, int flags);
+static void hook_run(COMPAT_EXECUTOR_RUN_ARGS);
+static bool reads_watched(const QueryDesc *query);
+static void watch_query(QueryDesc *query);
+static void report_reads(WatchedQuery *watched, bool succeeded);
+static void note_superuser(const QueryDesc *query);
+
+void
+events_access_init(void)
+{
+	previous_start = ExecutorStart_hook;
+	ExecutorStart_hook = hook_start;
+	previous_run = ExecutorRun_hook;
+	ExecutorRun_hook = hook_run;
+}
+
+static const char *
+query_command(const QueryDesc *query)
+{
+	return GetCommandTagName(CreateCommandTag((Node *) query->plannedstmt));
+}
+
+static void
+hook_start(QueryDesc *query, int flags)
+{
+	bool		explain = (flags & EXEC_FLAG_EXPLAIN_ONLY) != 0;
+	bool		look = events_session_watched();
+	bool		watched = false;
+
+	if (look)
+	{
+		(void) watch_list_load();
+		events_session_look();
+		watched = !explain && !watch_list_empty() && reads_watched(query);
+		if (watched)
+			query->instrument_options |= INSTRUMENT_ROWS;
+	}
+
+	PG_TRY();
+	{
+		if (previous_start)
+			previous_start(query, flags);
+		else
+			standard_ExecutorStart(query, flags);
+	}
+	PG_CATCH();
+	{
+		if (look)
+			(void) events_error_caught(query_command(query));
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+
+	if (watched)
+		watch_query(query);
+	if (look && !explain && watch_list_extension_seen() && events_superuser_acts())
+		note_superuser(query);
+}
+
+static WatchedQuery *
+find_query(const QueryDesc *query)
+{
+	dlist_iter	iterator;
+
+	dlist_foreach(iterator, &watched_queries)
+	{
+		WatchedQuery *watched = dlist_container(WatchedQuery, node, iterator.cur);
+
+		if (watched->query == query)
+			return watched;
+	}
+	return NULL;
+}
+
+static void
+hook_run(COMPAT_EXECUTOR_RUN_ARGS)
+{
+	WatchedQuery *watched;
+
+	if (!events_session_watched())
+	{
+		if (previous_run)
+			compat_executor_run(previous_run);
+		else
+			compat_executor_run(standard_ExecutorRun);
+		return;
+	}
+
+	watched = dlist_is_empty(&watched_queries) ? NULL : find_query(query);
+	PG_TRY();
+	{
+		if (previous_run)
+			compat_executor_run(previous_run);
+		else
+			compat_executor_run(standard_ExecutorRun);
+	}
+	PG_CATCH();
+	{
+		if (watched != NULL)
+			report_reads(watched, false);
+		(void) events_error_caught(query_command(query));
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	if (watched != NULL)
+		report_reads(watched, true);
+}
+
+/* ---- watched tables ---- */
+
+static bool
+reads_watched(const QueryDesc *query)
+{
+	ListCell   *cell;
+
+	foreach(cell, query->plannedstmt->rtable)
+	{
+		RangeTblEntry *entry = lfirst_node(RangeTblEntry, cell);
+
+		if (entry->rtekind == RTE_RELATION && watch_list_find(entry->relid) != NULL)
+			return true;
+	}
+	return false;
+}
+
+static void
+forget_query(void *arg)
+{
+	dlist_delete(&((WatchedQuery *) arg)->node);
+}
+
+static void
+watch_query(QueryDesc *query)
+{
+	MemoryContext context = query->estate->es_query_cxt;
+	WatchedQuery *watched = MemoryContextAllocZero(context, sizeof(WatchedQuery));
+	MemoryContextCallback *callback = MemoryContextAllocZero(context, sizeof(MemoryContextCallback));
+	ListCell   *cell;
+
+	watched->query = query;
+	foreach(cell, query->plannedstmt->rtable)
+	{
+		RangeTblEntry *entry = lfirst_node(RangeTblEntry, cell);
+		const WatchedTable *table = entry->rtekind == RTE_RELATION ? watch_list_find(entry->relid) : NULL;
+		bool		known = false;
+
+		for (int i = 0; i < watched->ntables; i++)
+			known = known || (table != NULL && watched->tables[i].watched.table == table->table);
+		if (table != NULL && !known && watched->ntables < MAX_TABLES)
+			watched->tables[watched->ntables++].watched = *table;
+	}
+	dlist_push_head(&watched_queries, &watched->node);
+	callback->func = forget_query;
+	callback->arg = watched;
+	MemoryContextRegisterResetCallback(context, callback);
+}
+
+/* Add up what the scans have given so far. */
+static bool
+count_rows(PlanState *state, void *arg)
+{
+	WatchedQuery *watched = arg;
+
+	if (state == NULL)
+		return false;
+	switch (nodeTag(state->plan))
+	{
+		case T_SeqScan:
+		case T_SampleScan:
+		case T_IndexScan:
+		case T_IndexOnlyScan:
+		case T_BitmapHeapScan:
+		case T_TidScan:
+		case T_TidRangeScan:
+			if (state->instrument != NULL)
+			{
+				Index		relation = ((Scan *) state->plan)->scanrelid;
+				const WatchedTable *table = watch_list_find(exec_rt_fetch(relation, state->state)->relid);
+
+				/* The list may have changed since the query began; then it is as it was. */
+				for (int i = 0; table != NULL && i < watched->ntables; i++)
+				{
+					if (watched->tables[i].watched.table == table->table)
+						watched->tables[i].rows += state->instrument->ntuples + state->instrument->tuplecount;
+				}
+			}
+			break;
+		default:
+			break;
+	}
+	return planstate_tree_walker(state, count_rows, arg);
+}
+
+static void
+report_reads(WatchedQuery *watched, bool succeeded)
+{
+	for (int i = 0; i < watched->ntables; i++)
+		watched->tables[i].rows = 0;
+	(void) count_rows(watched->query->planstate, watched);
+
+	for (int i = 0; i < watched->ntables; i++)
+	{
+		ReadTable  *table = &watched->tables[i];
+		SecurityEvent event;
+
+		if (table->rows < (double) table->watched.rows_threshold || table->rows <= table->reported)
+			continue;
+		security_event_begin(&event, EVENT_BULK_READ, succeeded ? EVENT_SUCCEEDED : EVENT_FAILED);
+		security_event_object(&event, table->watched.name);
+		security_event_detail(&event, "command", query_command(watched->query));
+		event.amount = (int64) (table->rows - table->reported);
+		(void) security_event_queue(&event);
+		table->reported = table->rows;
+	}
+}
+
+/* ---- superusers ---- */
+
+static const char *
+action_of(AclMode privileges)
+{
+	if (privileges & ACL_INSERT)
+		return "insert";
+	if (privileges & ACL_UPDATE)
+		return "update";
+	if (privileges & ACL_DELETE)
+		return "delete";
+	return "select";
+}
+
+static void
+note_superuser(const QueryDesc *query)
+{
+	ListCell   *cell;
+
+	foreach(cell, compat_permissions(query->plannedstmt))
+	{
+		CompatPermission *table = lfirst_node(CompatPermission, cell);
+		AclMode		privileges = table->requiredPerms;
+		SecurityEvent event;
+		Oid			namespace;
+
+		if (!OidIsValid(table->relid) || privileges == 0)
+			continue;
+		namespace = get_rel_namespace(table->relid);
+		if (!watch_list_own_schema(namespace))
+			continue;
+		security_event_begin(&event, EVENT_SUPERUSER, EVENT_SUCCEEDED);
+		if ((privileges & (ACL_INSERT | ACL_UPDATE | ACL_DELETE)) == 0)
+			security_event_severity(&event, SEVERITY_INFO);
+		security_event_object(&event, quote_qualified_identifier(get_namespace_name(namespace), get_rel_name(table->relid)));
+		security_event_message(&event, action_of(privileges));
+		(void) security_event_queue(&event);
+	}
+}

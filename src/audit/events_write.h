@@ -1,0 +1,19 @@
+/*
+ * events_write.h
+ *		Rows of audit.security_events.
+ */
+#ifndef SENTIENT_EVENTS_WRITE_H
+#define SENTIENT_EVENTS_WRITE_H
+
+#include "audit/events.h"
+
+/* Insert rows, in this transaction, as the extension's owner. */
+extern void events_write(const SecurityEvent *events, int n);
+
+/* The scheduler's job: write what waits in shared memory. */
+extern void events_write_queued(bool requested);
+
+/* A random id; never fails. */
+extern void events_write_new_id(pg_uuid_t *id);
+
+#endif							/* SENTIENT_EVENTS_WRITE_H */
