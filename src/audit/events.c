@@ -120,11 +120,10 @@ session_role(void)
 {
 	const char *name = GetConfigOption("session_authorization", true, false);
 
-	if (name == NULL || name[0] == '\0')
-		name = MyProcPort != NULL && OidIsValid(MyDatabaseId) ? MyProcPort->user_name : NULL;
-	if (name == NULL && IsTransactionState())
-		name = GetUserNameFromId(GetSessionUserId(), true);
-	return name;
+	if (name != NULL && name[0] != '\0')
+		return name;
+	/* A worker has one without having been authenticated. */
+	return MyProcPort == NULL && IsTransactionState() ? GetUserNameFromId(GetSessionUserId(), true) : NULL;
 }
 
 static const char *
@@ -171,11 +170,11 @@ security_event_begin(SecurityEvent *event, SecurityEventType type, EventOutcome 
 	}
 	if (user != NULL)
 	{
-		event->has_user_id = true;
-		event->user_id = *user;
+		event->key.has_user_id = true;
+		event->key.user_id = *user;
 	}
 	if (application_name != NULL)
-		copy_clipped(event->application_name, application_name, sizeof(event->application_name));
+		copy_clipped(event->key.application_name, application_name, sizeof(event->key.application_name));
 	events_write_new_id(&event->event_id);
 	event->first_at = event->last_at = GetCurrentTimestamp();
 	event->count = 1;
@@ -204,7 +203,7 @@ security_event_message(SecurityEvent *event, const char *message)
 void
 security_event_detail(SecurityEvent *event, const char *name, const char *value)
 {
-	size_t		used = strlen(event->details);
+	size_t		used = strlen(event->key.details);
 	char		member[2 * EVENT_DETAILS_BYTES];
 	size_t		length;
 	int			clipped = pg_mbcliplen(value, strlen(value), 160);
@@ -220,8 +219,8 @@ security_event_detail(SecurityEvent *event, const char *name, const char *value)
 	}
 	member[length++] = '"';
 	member[length] = '\0';
-	if (used + length < sizeof(event->details))
-		memcpy(event->details + used, member, length + 1);
+	if (used + length < sizeof(event->key.details))
+		memcpy(event->key.details + used, member, length + 1);
 }
 
 bool

@@ -73,6 +73,10 @@ typedef struct EventKey
 	char		username[NAMEDATALEN];	/* name that was given */
 	char		object[EVENT_OBJECT_BYTES];
 	char		message[EVENT_MESSAGE_BYTES];
+	char		application_name[NAMEDATALEN];
+	char		details[EVENT_DETAILS_BYTES];	/* members of a JSON object, without its braces */
+	pg_uuid_t	user_id;
+	uint8		has_user_id;
 	uint8		address[EVENT_ADDRESS_BYTES];
 	uint8		has_address;
 	uint8		type;			/* SecurityEventType */
@@ -84,14 +88,10 @@ typedef struct SecurityEvent
 {
 	EventKey	key;
 	pg_uuid_t	event_id;
-	pg_uuid_t	user_id;
-	bool		has_user_id;
 	TimestampTz first_at;
 	TimestampTz last_at;
 	int64		count;
 	int64		amount;			/* rows read, values unsealed */
-	char		application_name[NAMEDATALEN];
-	char		details[EVENT_DETAILS_BYTES];	/* members of a JSON object, without its braces */
 } SecurityEvent;
 
 extern void events_init(void);

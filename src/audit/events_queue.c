@@ -13,7 +13,8 @@
  *
  * Everything is protected by queue->lock (an LWLock), which is held for a few
  * copies only, never while another lock is taken, and under which nothing raises
- * an error.  A crash of the server loses what was not yet written.
+ * an error.  A shutdown keeps what waits in a file (events_file.c); a crash of the
+ * server loses it.
  *
  * Events of a database are kept under its name: before authentication nothing
  * else is known.  Those of the whole server, under no name, are written by the
@@ -34,6 +35,7 @@
 #include "utils/hsearch.h"
 #include "utils/timestamp.h"
 
+#include "audit/events_file.h"
 #include "audit/events_queue.h"
 #include "base/registry.h"
 #include "errors.h"
@@ -80,6 +82,8 @@ static HTAB *entries = NULL;
 static shmem_request_hook_type previous_shmem_request = NULL;
 static shmem_startup_hook_type previous_shmem_startup = NULL;
 
+static bool enter(const SecurityEvent *event);
+
 PG_FUNCTION_INFO_V1(event_statistics);
 
 static void
@@ -90,6 +94,44 @@ event_queue_request(void)
 	RequestAddinShmemSpace(add_size(MAXALIGN(sizeof(EventQueue)),
 									hash_estimate_size(event_slots, sizeof(QueuedEvent))));
 	RequestNamedLWLockTranche("sentient_edge events", 1);
+}
+
+/* For the file: the next event that waits. */
+static bool
+next_waiting(SecurityEvent *event, void *arg)
+{
+	HASH_SEQ_STATUS *scan = arg;
+	QueuedEvent *entry;
+
+	while ((entry = hash_seq_search(scan)) != NULL)
+	{
+		if (entry->event.count > 0)
+		{
+			*event = entry->event;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* The postmaster ends; no other process is there. */
+static void
+event_queue_shutdown(int code, Datum arg)
+{
+	HASH_SEQ_STATUS scan;
+
+	/* After a crash nothing here can be trusted. */
+	if (code != 0 || queue == NULL)
+		return;
+	hash_seq_init(&scan, entries);
+	if (!event_file_write(next_waiting, &scan))
+		hash_seq_term(&scan);	/* which ends by itself otherwise */
+}
+
+static void
+put_kept(const SecurityEvent *event)
+{
+	(void) enter(event);
 }
 
 static void
@@ -115,6 +157,11 @@ event_queue_startup(void)
 	entries = ShmemInitHash("sentient_edge event entries", event_slots, event_slots,
 							&control, HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
 	LWLockRelease(AddinShmemInitLock);
+
+	if (!IsUnderPostmaster)
+		on_shmem_exit(event_queue_shutdown, (Datum) 0);
+	if (!found)
+		event_file_read(put_kept);
 }
 
 void
@@ -234,6 +281,8 @@ enter(const SecurityEvent *event)
 			memset(key.username, 0, sizeof(key.username));
 			memset(key.object, 0, sizeof(key.object));
 			memset(key.message, 0, sizeof(key.message));
+			memset(key.application_name, 0, sizeof(key.application_name));
+			memset(key.details, 0, sizeof(key.details));
 			strlcpy(key.message, "several, which the queue had no room to tell apart", sizeof(key.message));
 		}
 		/* The last places are for the counts of what is lost. */
@@ -261,14 +310,6 @@ enter(const SecurityEvent *event)
 		return true;
 	}
 	queue->collapsed++;
-	if (entry->event.count == 0)
-	{
-		memcpy(entry->event.details, event->details, sizeof(event->details));
-		memcpy(entry->event.application_name, event->application_name, sizeof(event->application_name));
-		entry->event.has_user_id = event->has_user_id;
-		entry->event.user_id = event->user_id;
-		entry->event.amount = 0;
-	}
 	count_into(&entry->event, event, event->count);
 	return false;
 }

@@ -27,6 +27,7 @@
 #include "postmaster/bgworker_internals.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "audit/events_hooks.h"
@@ -282,6 +283,7 @@ events_note_reload(void)
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
 	scope = sql_begin(0);
 	new_n = (int) sql_query("SELECT name, md5(concat_ws('|', setting, pending_restart)) FROM pg_settings"
 							" WHERE context IN ('sighup', 'postmaster', 'superuser', 'superuser-backend') ORDER BY name COLLATE \"C\"",
@@ -312,6 +314,7 @@ events_note_reload(void)
 			(void) security_event_queue(&event);
 		}
 	}
+	PopActiveSnapshot();
 	CommitTransactionCommand();
 	if (kept != NULL)
 		MemoryContextDelete(kept);

@@ -18,6 +18,7 @@
 #include "catalog/namespace.h"
 #include "commands/defrem.h"
 #include "commands/extension.h"
+#include "commands/trigger.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
@@ -123,7 +124,7 @@ hook_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 			security_event_begin(&failed, event.key.type, EVENT_FAILED);
 			memcpy(failed.key.database, event.key.database, sizeof(failed.key.database));
 			memcpy(failed.key.object, event.key.object, sizeof(failed.key.object));
-			memcpy(failed.details, event.details, sizeof(failed.details));
+			memcpy(failed.key.details, event.key.details, sizeof(failed.key.details));
 			security_event_detail(&failed, "sqlstate", unpack_sql_state(geterrcode()));
 			(void) security_event_queue(&failed);
 			events_error_recorded();
@@ -458,9 +459,10 @@ describe(Node *statement, SecurityEvent *event, Oid *copied)
 		case T_AlterEventTrigStmt:
 			recording = describe_object(event, OBJECT_EVENT_TRIGGER, castNode(AlterEventTrigStmt, statement)->trigname);
 			/* Without its own, DDL goes unrecorded. */
-			if (strncmp(castNode(AlterEventTrigStmt, statement)->trigname, "sentient_edge_", strlen("sentient_edge_")) == 0)
+			if (castNode(AlterEventTrigStmt, statement)->tgenabled == TRIGGER_DISABLED &&
+				strncmp(castNode(AlterEventTrigStmt, statement)->trigname, "sentient_edge_", strlen("sentient_edge_")) == 0)
 				security_event_severity(event, SEVERITY_ALERT);
-			security_event_detail(event, "enabled", castNode(AlterEventTrigStmt, statement)->tgenabled == 'D' ? "no" : "yes");
+			security_event_detail(event, "enabled", castNode(AlterEventTrigStmt, statement)->tgenabled == TRIGGER_DISABLED ? "no" : "yes");
 			return recording;
 		case T_CreateExtensionStmt:
 			return describe_object(event, OBJECT_EXTENSION, castNode(CreateExtensionStmt, statement)->extname);

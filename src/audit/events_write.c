@@ -32,6 +32,7 @@
 #include "utils/guc.h"
 #include "utils/inet.h"
 #include "utils/jsonb.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "audit/entry.h"
@@ -148,9 +149,9 @@ details_datum(const SecurityEvent *event)
 	StringInfoData json;
 
 	initStringInfo(&json);
-	appendStringInfo(&json, "{%s", event->details);
+	appendStringInfo(&json, "{%s", event->key.details);
 	if (event->amount > 0)
-		appendStringInfo(&json, "%s\"%s\": " INT64_FORMAT, event->details[0] != '\0' ? ", " : "",
+		appendStringInfo(&json, "%s\"%s\": " INT64_FORMAT, event->key.details[0] != '\0' ? ", " : "",
 						 event->key.type == EVENT_UNSEAL ? "values" : "rows", event->amount);
 	appendStringInfoChar(&json, '}');
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(valid_string(json.data)));
@@ -175,14 +176,14 @@ events_write(const SecurityEvent *events, int n)
 		values[COLUMN_SEVERITY] = CStringGetTextDatum(severities[event->key.severity]);
 		values[COLUMN_SUCCEEDED] = BoolGetDatum(event->key.outcome == EVENT_SUCCEEDED);
 		nulls[COLUMN_SUCCEEDED] = event->key.outcome == EVENT_NO_OUTCOME;
-		values[COLUMN_USER_ID] = UUIDPGetDatum(&event->user_id);
-		nulls[COLUMN_USER_ID] = !event->has_user_id;
+		values[COLUMN_USER_ID] = UUIDPGetDatum(&event->key.user_id);
+		nulls[COLUMN_USER_ID] = !event->key.has_user_id;
 		set_text(values, nulls, COLUMN_USERNAME, event->key.username);
 		values[COLUMN_DB_ROLE] = DirectFunctionCall1(namein, CStringGetDatum(valid_string(event->key.db_role)));
 		nulls[COLUMN_DB_ROLE] = event->key.db_role[0] == '\0';
 		values[COLUMN_CLIENT_ADDR] = address_datum(&event->key);
 		nulls[COLUMN_CLIENT_ADDR] = !event->key.has_address;
-		set_text(values, nulls, COLUMN_APPLICATION_NAME, event->application_name);
+		set_text(values, nulls, COLUMN_APPLICATION_NAME, event->key.application_name);
 		set_text(values, nulls, COLUMN_OBJECT, event->key.object);
 		set_text(values, nulls, COLUMN_MESSAGE, event->key.message);
 		values[COLUMN_DETAILS] = details_datum(event);
@@ -323,7 +324,9 @@ events_write_queued(bool requested)
 		{
 			SetCurrentStatementStartTimestamp();
 			StartTransactionCommand();
+			PushActiveSnapshot(GetTransactionSnapshot());
 			events_write(batch.events, batch.n);
+			PopActiveSnapshot();
 			CommitTransactionCommand();
 		}
 		PG_END_ENSURE_ERROR_CLEANUP(give_back, PointerGetDatum(&batch));
@@ -374,14 +377,14 @@ record_event(PG_FUNCTION_ARGS)
 	values[COLUMN_TYPE] = PG_GETARG_DATUM(0);
 	values[COLUMN_SEVERITY] = PG_GETARG_DATUM(1);
 	nulls[COLUMN_SUCCEEDED] = true;
-	values[COLUMN_USER_ID] = UUIDPGetDatum(&event.user_id);
-	nulls[COLUMN_USER_ID] = !event.has_user_id;
+	values[COLUMN_USER_ID] = UUIDPGetDatum(&event.key.user_id);
+	nulls[COLUMN_USER_ID] = !event.key.has_user_id;
 	nulls[COLUMN_USERNAME] = true;
 	values[COLUMN_DB_ROLE] = CStringGetDatum(event.key.db_role);
 	nulls[COLUMN_DB_ROLE] = event.key.db_role[0] == '\0';
 	values[COLUMN_CLIENT_ADDR] = address_datum(&event.key);
 	nulls[COLUMN_CLIENT_ADDR] = !event.key.has_address;
-	set_text(values, nulls, COLUMN_APPLICATION_NAME, event.application_name);
+	set_text(values, nulls, COLUMN_APPLICATION_NAME, event.key.application_name);
 	nulls[COLUMN_OBJECT] = true;
 	values[COLUMN_MESSAGE] = PG_GETARG_DATUM(2);
 	values[COLUMN_DETAILS] = details;

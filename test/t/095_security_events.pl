@@ -1,0 +1,253 @@
+# Security events: each source, storms and overflow, crash and restart, standby,
+# restore, a server that does not preload the library; and that no secret is told.
+
+use strict;
+use warnings FATAL => 'all';
+
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use SentientEdge;
+
+my $node = sentient_server('events', durable => 1,
+	init => { allows_streaming => 1, auth_extra => [ '--create-role', 'gast' ] },
+	conf => "sentient_edge.audit_event_window = 1\nsentient_edge.audit_event_slots = 64\nlisten_addresses = '127.0.0.1'");
+sentient_database($node, 'fleet');
+sentient_wait($node, 'fleet', "SELECT count(*) > 0 FROM sentient_edge.workers WHERE worker = 'security events' AND runs > 0", 'the job runs');
+
+# How many events there are of this kind; waits for them.
+sub event
+{
+	my ($type, $where, $what) = @_;
+
+	return sentient_wait($node, 'fleet',
+		"SELECT coalesce(sum(event_count), 0) > 0 FROM audit.security_events WHERE event_type = '$type' AND $where", $what);
+}
+
+sub count_of
+{
+	my ($where) = @_;
+
+	return $node->safe_psql('fleet', "SELECT coalesce(sum(event_count), 0) FROM audit.security_events WHERE $where");
+}
+
+# ---- logins ----
+$node->safe_psql('postgres', q{
+	CREATE ROLE gast LOGIN PASSWORD 'canary-password';
+	CREATE ROLE closed NOLOGIN;
+	CREATE DATABASE plain});
+unlink($node->data_dir . '/pg_hba.conf');
+$node->append_conf('pg_hba.conf',
+	"local replication all trust\nlocal all gast scram-sha-256\nlocal all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n");
+$node->reload;
+
+sub connect_as
+{
+	my ($user, $database, %env) = @_;
+	local %ENV = (%ENV, PGUSER => $user, PGAPPNAME => 'guest app', %env);
+	my ($out, $err) = ('', '');
+
+	return IPC::Run::run([ 'psql', '-X', '-w', '-d', $node->connstr($database), '-c', 'SELECT 1' ], '>', \$out, '2>', \$err);
+}
+
+ok(connect_as('gast', 'fleet', PGPASSWORD => 'canary-password'), 'a login');
+event('login', "succeeded AND username = 'gast' AND db_role = 'gast' AND application_name = 'guest app' AND details->>'method' = 'scram-sha-256'",
+	'is an event');
+ok(!connect_as('gast', 'fleet', PGPASSWORD => 'canary-wrong'), 'a wrong password');
+event('login', "NOT succeeded AND username = 'gast' AND db_role IS NULL AND details->>'sqlstate' = '28P01' AND severity = 'warning'", 'is an event');
+ok(!connect_as('nobody', 'fleet'), 'an unknown role');
+event('login', "NOT succeeded AND username = 'nobody' AND details->>'sqlstate' LIKE '28%'", 'is an event');
+ok(!connect_as('closed', 'fleet'), 'a role that may not log in');
+event('login', "NOT succeeded AND username = 'closed'", 'is an event');
+is(count_of("event_type = 'login' AND succeeded AND username IN ('nobody', 'closed')"), '0', 'neither has succeeded first');
+{
+	local $ENV{PGPASSWORD} = 'canary-wrong';
+	IPC::Run::run([ 'psql', '-X', '-w', '-h', '127.0.0.1', '-p', $node->port, '-U', 'gast', '-c', 'SELECT 1', 'fleet' ], '>', \my $o, '2>', \my $e);
+}
+event('login', "NOT succeeded AND client_addr = '127.0.0.1'", 'the address is known');
+
+# Of a database without the extension, failures are counted, no more: once the server has learned its databases.
+is($node->safe_psql('fleet', "SELECT count(*) FROM audit.security_events WHERE event_type = 'login' AND username IS NULL"), '0', 'a login has a name');
+
+# ---- a storm is one event a window ----
+my $before = count_of("username = 'stormy'");
+connect_as('stormy', 'fleet') for 1 .. 40;
+sentient_wait($node, 'fleet', "SELECT coalesce(sum(event_count), 0) = 40 FROM audit.security_events WHERE username = 'stormy'", 'a storm is counted to the last');
+cmp_ok($node->safe_psql('fleet', "SELECT count(*) FROM audit.security_events WHERE username = 'stormy'"), '<', 15, 'in a few rows');
+
+# ---- roles ----
+$node->safe_psql('fleet', q{
+	CREATE ROLE pilot LOGIN PASSWORD 'canary-pilot';
+	ALTER ROLE pilot PASSWORD 'canary-pilot2' VALID UNTIL '2099-01-01';
+	GRANT sentient_viewer TO pilot;
+	CREATE TABLE cargo (id int PRIMARY KEY, secret text);
+	INSERT INTO cargo SELECT n, 'canary-cargo' FROM generate_series(1, 3000) n;
+	GRANT SELECT (id) ON cargo TO pilot;
+	ALTER ROLE pilot SET work_mem = '8MB'});
+is(count_of("event_type = 'role_changed' AND succeeded AND object = 'pilot'"), '3', 'roles: created, altered, given a parameter');
+is(count_of("event_type = 'role_changed' AND object = 'sentient_viewer' AND details->>'to' = 'pilot'"), '1', 'a membership');
+is(count_of("event_type = 'privilege_changed' AND object = 'cargo' AND details->>'to' = 'pilot' AND details->>'privileges' = 'select'"), '1', 'a privilege');
+is(count_of("event_type = 'ddl' AND object = 'public.cargo' AND details->>'command' = 'CREATE TABLE'"), '1', 'DDL');
+$node->safe_psql('postgres', "CREATE ROLE elsewhere");
+event('role_changed', "object = 'elsewhere'", 'a role that is created in another database');
+$node->safe_psql('plain', "CREATE ROLE faraway; ALTER SYSTEM SET autovacuum_naptime = '2min'; CREATE DATABASE third; DROP DATABASE third");
+event('role_changed', "object = 'faraway'", 'or in one without the extension');
+event('setting_changed', "object = 'autovacuum_naptime' AND details->>'command' = 'ALTER SYSTEM'", 'ALTER SYSTEM');
+event('database_changed', "object = 'third' AND details->>'command' = 'DROP DATABASE'", 'DROP DATABASE');
+$node->reload;
+event('setting_changed', "object = 'autovacuum_naptime' AND message LIKE 'configuration%'", 'a reload that changes something');
+
+# ---- what fails or is rolled back ----
+$node->psql('fleet', 'CREATE TABLE cargo (id int)');
+event('ddl', "NOT succeeded AND object = 'cargo' AND details->>'sqlstate' = '42P07'", 'DDL that failed');
+$node->safe_psql('fleet', 'BEGIN; CREATE ROLE shortlived; CREATE TABLE shortlived (); ROLLBACK');
+event('role_changed', "NOT succeeded AND object = 'shortlived' AND message = 'rolled back'", 'a role that is rolled back');
+event('ddl', "NOT succeeded AND object = 'public.shortlived' AND message = 'rolled back'", 'DDL that is rolled back');
+$node->safe_psql('fleet', 'BEGIN; CREATE TABLE kept (); SAVEPOINT s; CREATE TABLE unkept (); ROLLBACK TO s; COMMIT');
+event('ddl', "NOT succeeded AND object = 'public.unkept'", 'a subtransaction that is rolled back');
+is(count_of("object = 'public.kept' AND succeeded"), '1', 'the rest is kept');
+is(count_of("object = 'public.kept' AND NOT succeeded"), '0', 'once');
+
+# ---- denied ----
+$node->psql('fleet', 'SET ROLE pilot; SELECT secret FROM cargo');
+event('denied', "object = 'table cargo' AND db_role = current_user AND details->>'role' = 'pilot' AND details->>'command' = 'SELECT'", 'a table that may not be read');
+event('role_set', "object = 'pilot' AND details->>'command' = 'SET ROLE'", 'SET ROLE');
+$node->psql('fleet', 'SET ROLE pilot; SELECT * FROM auth.users');
+event('denied', "object = 'schema auth'", 'a schema that may not be used');
+$node->psql('fleet', 'SET ROLE pilot; DROP TABLE cargo');
+event('denied', "object = 'table cargo' AND details->>'command' = 'DROP TABLE'", 'a table that may not be dropped');
+$node->safe_psql('fleet', q{SET ROLE pilot;
+	DO $$ BEGIN DELETE FROM cargo; EXCEPTION WHEN insufficient_privilege THEN NULL; END $$});
+event('denied', "object = 'table cargo' AND details->>'command' = 'DELETE'", 'an error that is caught');
+$node->psql('fleet', q{DO $$ BEGIN RAISE insufficient_privilege USING MESSAGE = 'canary-raised'; END $$});
+event('denied', "message IS NULL AND details->>'command' = 'DO'", 'an error that a function raises, without its words');
+is($node->safe_psql('fleet', "SELECT max(event_count) FROM audit.security_events WHERE event_type = 'denied'"), '1', 'each is counted once');
+$node->psql('fleet', "SELECT set_config('role', 'pilot', false); SELECT secret FROM cargo");
+event('role_set', "object = 'pilot' AND occurred_at > now() - interval '1 minute'", 'a role that set_config takes');
+$node->psql('fleet', "SET SESSION AUTHORIZATION pilot; SELECT 1");
+event('role_set', "object = 'pilot' AND details->>'command' = 'SET SESSION AUTHORIZATION'", 'SET SESSION AUTHORIZATION');
+$node->safe_psql('fleet', 'SET session_replication_role = replica; SELECT 1');
+event('setting_changed', "object = 'session_replication_role'", 'triggers that are switched off');
+
+# ---- bulk reads ----
+sub rows_of
+{
+	my ($command) = @_;
+	my $query = "SELECT coalesce(sum((details->>'rows')::int), 0) FROM audit.security_events WHERE event_type = 'bulk_read' AND details->>'command' = '$command'";
+
+	return $query;
+}
+$node->safe_psql('fleet', "SELECT audit.watch('cargo', 1000)");
+is(count_of("event_type = 'audit_changed' AND object = 'public.cargo' AND details->>'operation' = 'watch'"), '1', 'to watch is an event');
+$node->safe_psql('fleet', 'SELECT count(*) FROM (SELECT * FROM cargo LIMIT 999) c; SELECT * FROM cargo WHERE id = 7');
+$node->safe_psql('fleet', 'SELECT * FROM cargo');
+sentient_wait($node, 'fleet', 'SELECT (' . rows_of('SELECT') . ') = 3000', 'a SELECT of all rows, and none of few');
+$node->safe_psql('fleet', 'COPY cargo TO STDOUT');
+sentient_wait($node, 'fleet', 'SELECT (' . rows_of('COPY') . ') = 3000', 'COPY');
+$node->safe_psql('fleet', 'CREATE TABLE copied AS SELECT * FROM cargo');
+sentient_wait($node, 'fleet', 'SELECT (' . rows_of('SELECT') . ') = 6000', 'CREATE TABLE AS');
+$node->safe_psql('fleet', 'BEGIN; DECLARE c CURSOR FOR SELECT * FROM cargo; FETCH 1500 FROM c; FETCH 300 FROM c; ROLLBACK');
+sentient_wait($node, 'fleet', 'SELECT (' . rows_of('SELECT') . ') = 7800', 'a cursor that is rolled back');
+$node->psql('fleet', 'SELECT 1 / (2500 - id) FROM cargo ORDER BY id');
+event('bulk_read', 'NOT succeeded', 'a read that ends with an error');
+my $dump = $node->basedir . '/fleet';
+command_ok([ 'pg_dump', '-f', "$dump.sql", '-d', $node->connstr('fleet') ], 'pg_dump');
+sentient_wait($node, 'fleet', 'SELECT (' . rows_of('COPY') . ') = 6000', 'is a bulk read');
+$node->safe_psql('fleet', q{
+	CREATE TABLE parted (id int) PARTITION BY RANGE (id);
+	CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (0) TO (2000);
+	INSERT INTO parted SELECT generate_series(0, 1999);
+	SELECT audit.watch('parted', 1500)});
+$node->safe_psql('fleet', 'SELECT * FROM parted_1');
+event('bulk_read', "object = 'public.parted'", 'a partition of a watched table');
+is($node->safe_psql('fleet', "SELECT audit.unwatch('parted')"), 't', 'no longer');
+$node->safe_psql('fleet', 'DROP TABLE copied, parted');
+is($node->safe_psql('fleet', 'SELECT string_agg(watched_table::text, $$,$$) FROM audit.watched_tables'), 'cargo', 'what is watched');
+
+# ---- superusers, extensions, the event triggers ----
+$node->safe_psql('fleet', "UPDATE core.drones SET call_sign = call_sign; TRUNCATE core.ai_models");
+event('superuser', "object = 'core.drones' AND message = 'update' AND severity = 'notice'", 'a superuser writes');
+event('superuser', "object = 'core.ai_models' AND details->>'command' = 'TRUNCATE TABLE'", 'and truncates');
+$node->safe_psql('fleet', 'COPY cargo TO PROGRAM $$cat >/dev/null # canary-program$$');
+event('superuser', "object = 'program'", 'COPY TO PROGRAM, without the command');
+$node->safe_psql('fleet', 'CREATE EXTENSION pg_trgm; DROP EXTENSION pg_trgm');
+is(count_of("event_type = 'extension_changed' AND object = 'pg_trgm'"), '2', 'extensions');
+$node->safe_psql('fleet', 'ALTER EVENT TRIGGER sentient_edge_record_ddl DISABLE; ALTER EVENT TRIGGER sentient_edge_record_ddl ENABLE ALWAYS');
+is(count_of("event_type = 'audit_changed' AND severity = 'alert' AND object = 'sentient_edge_record_ddl'"), '1', 'an event trigger that is disabled is an alert');
+is(count_of("event_type = 'superuser' AND application_name LIKE 'sentient_edge%'"), '0', 'workers are no superusers who act');
+
+# ---- nothing secret ----
+is($node->safe_psql('fleet', "SELECT count(*) FROM audit.security_events e WHERE e::text LIKE '%canary%'"), '0', 'no secret is in an event');
+
+# ---- overflow: more kinds of events than there is room for ----
+$node->safe_psql('fleet', q{DO $$ BEGIN FOR n IN 1 .. 400 LOOP
+	BEGIN EXECUTE format('ALTER TABLE no_such_table_%s ADD a int', n); EXCEPTION WHEN undefined_table THEN NULL; END;
+END LOOP; END $$});
+sentient_wait($node, 'fleet', q{SELECT coalesce(sum(event_count), 0) = 400 FROM audit.security_events
+	WHERE event_type = 'events_lost' OR (event_type = 'ddl' AND NOT succeeded AND (object LIKE 'no_such_table%' OR message LIKE 'several%'))},
+	'what there is no room for is counted, to the last');
+cmp_ok($node->safe_psql('fleet', 'SELECT count(*) FROM audit.security_events WHERE object LIKE $$no_such_table%$$'), '<', 300, 'it does not flood the table');
+
+# ---- restart: what waits is kept; kill -9: the events go on ----
+connect_as('restarting', 'fleet') for 1 .. 5;
+$node->restart;
+sentient_wait($node, 'fleet', "SELECT coalesce(sum(event_count), 0) = 5 FROM audit.security_events WHERE username = 'restarting'", 'a restart loses nothing');
+my $scheduler = $node->safe_psql('fleet', "SELECT pid FROM sentient_edge.workers WHERE worker = 'scheduler' AND database = 'fleet'");
+kill 'KILL', $scheduler;
+$node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE datname = 'fleet' AND backend_type = 'sentient_edge scheduler' AND pid <> $scheduler");
+connect_as('revenant', 'fleet');
+event('login', "username = 'revenant'", 'after kill -9 events are written again');
+
+# ---- the database can be dropped and renamed ----
+$node->safe_psql('postgres', 'CREATE DATABASE copy TEMPLATE fleet');
+sentient_wait($node, 'copy', "SELECT count(*) > 0 FROM sentient_edge.workers WHERE database = 'copy' AND worker = 'security events' AND runs > 0", 'a copy has its own events');
+connect_as('copycat', 'copy');
+sentient_wait($node, 'copy', "SELECT count(*) > 0 FROM audit.security_events WHERE username = 'copycat'", 'there');
+is(count_of("username = 'copycat'"), '0', 'not here');
+$node->safe_psql('postgres', 'DROP DATABASE copy');
+pass('DROP DATABASE is not blocked');
+
+# ---- restore ----
+$node->safe_psql('fleet', 'CREATE TABLE dumped AS SELECT md5(e::text) AS row FROM audit.security_events e');
+command_ok([ 'pg_dump', '-Fc', '-f', "$dump.custom", '-d', $node->connstr('fleet') ], 'pg_dump');
+$node->safe_psql('postgres', 'CREATE DATABASE restored');
+command_ok([ 'pg_restore', '-j', '2', '-d', $node->connstr('restored'), "$dump.custom" ], 'pg_restore');
+my $since = $node->safe_psql('restored', "SELECT min(occurred_at) FROM audit.security_events WHERE event_type = 'restore'");
+ok($since ne '', 'the restore is an event');
+is($node->safe_psql('restored', "SELECT count(*) FROM audit.security_events WHERE event_type = 'ddl' AND details->>'command' = 'CREATE TABLE' AND occurred_at > '$since'"),
+	'0', 'its commands are not events');
+is($node->safe_psql('restored', 'SELECT count(*) FROM dumped WHERE row NOT IN (SELECT md5(e::text) FROM audit.security_events e)'),
+	'0', 'the events of the dump are equal');
+is($node->safe_psql('restored', 'SELECT watched_table, rows_threshold FROM audit.watched_tables'), 'cargo|1000', 'watched tables are restored');
+$node->safe_psql('postgres', 'DROP DATABASE restored');
+
+# ---- standby ----
+$node->backup('copy');
+my $standby = PostgreSQL::Test::Cluster->new('events_standby');
+$standby->init_from_backup($node, 'copy', has_streaming => 1);
+$standby->start;
+$node->wait_for_catchup($standby);
+$standby->psql('fleet', 'SET ROLE pilot; SELECT secret FROM cargo');
+like(slurp_file($standby->logfile), qr/security event on a standby: denied of role/, 'a standby logs its events');
+my $waiting = $standby->safe_psql('fleet', 'SELECT slots_in_use FROM audit.event_statistics()');
+cmp_ok($waiting, '>', 0, 'and keeps them');
+$node->stop;
+$standby->promote;
+sentient_wait($standby, 'fleet',
+	"SELECT count(*) > 0 FROM audit.security_events WHERE event_type = 'denied' AND object = 'table cargo' AND occurred_at > now() - interval '1 minute'",
+	'until it is promoted') or diag $standby->safe_psql('fleet', 'SELECT * FROM audit.event_statistics()');
+unlike(slurp_file($standby->logfile), qr/PANIC|TRAP|sentient_edge assertion/, 'no assertion failed');
+$standby->stop;
+
+# ---- not preloaded ----
+my $plain = sentient_server('plain', preload => 0);
+sentient_database($plain, 'fleet');
+$plain->safe_psql('fleet', "CREATE TABLE seen (); SELECT audit.record_event('app.test', 'info', 'hello'); SELECT audit.watch('seen')");
+is($plain->safe_psql('fleet', "SELECT string_agg(event_type, ',' ORDER BY occurred_at) FROM audit.security_events WHERE object IN ('public.seen') OR event_type = 'app.test'"),
+	'ddl,app.test,audit_changed', 'not preloaded: DDL and what belongs to a transaction');
+my ($status, $out, $err) = $plain->psql('fleet', 'SELECT * FROM audit.event_statistics()');
+like($err, qr/not preloaded/, 'and there is no queue');
+$plain->stop;
+
+unlike(slurp_file($node->logfile), qr/PANIC|TRAP|sentient_edge assertion/, 'no assertion failed');
+done_testing();
