@@ -89,7 +89,7 @@ CREATE FUNCTION audit.verify_events(from_time timestamptz DEFAULT '-infinity', t
 	RETURNS SETOF record
 	LANGUAGE c STRICT VOLATILE ROWS 10 AS 'MODULE_PATHNAME', 'verify_events';
 COMMENT ON FUNCTION audit.verify_events(timestamptz, timestamptz) IS
-	'Security events of that time that are not what was written: forged (the MAC does not fit), unsigned (no MAC, but earlier events carry one), key_unknown (nobody can say). No row when all is well. May be called by sentient_admin.';
+	'Security events of that time that are not what was written: forged (the MAC does not fit), unsigned (no MAC, although there was a key), key_unknown (nobody can say). No row when all is well. May be called by sentient_admin.';
 GRANT EXECUTE ON FUNCTION audit.verify_events(timestamptz, timestamptz) TO sentient_admin;
 
 CREATE FUNCTION audit.event_statistics(OUT slots integer, OUT slots_in_use integer, OUT received bigint, OUT collapsed bigint,

@@ -10,9 +10,10 @@
  */
 #include "postgres.h"
 
+#include "base/client_port.h"
+
 #include "access/xact.h"
 #include "commands/dbcommands.h"
-#include "libpq/libpq-be.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
@@ -88,6 +89,7 @@ events_init(void)
 {
 	event_queue_init();
 	watch_list_init();
+	events_crypto_init();
 	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
 		return;
 	events_job = scheduler_add_job(&job);

@@ -12,6 +12,7 @@
 extern void events_session_init(void);	/* logins, roles taken */
 extern void events_utility_init(void);	/* commands */
 extern void events_access_init(void);	/* queries */
+extern void events_crypto_init(void);	/* keys and sealed values */
 
 /* Does this process serve a client, so that its doings are somebody's? */
 extern bool events_session_watched(void);

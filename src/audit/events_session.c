@@ -16,15 +16,14 @@
  */
 #include "postgres.h"
 
+#include "base/client_port.h"
+
 #include "access/parallel.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
-#include "libpq/auth.h"
 #include "libpq/hba.h"
-#include "libpq/libpq-be.h"
 #include "miscadmin.h"
-#include "postmaster/bgworker_internals.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"

@@ -35,8 +35,8 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "audit/entry.h"
 #include "audit/events_hooks.h"
+#include "audit/events_mac.h"
 #include "audit/events_queue.h"
 #include "audit/events_write.h"
 #include "base/sql.h"
@@ -203,7 +203,7 @@ insert_row(Datum *values, bool *nulls)
 
 	initStringInfo(&bytes);
 	canonical_bytes(&bytes, values, nulls);
-	mac = audit_entry_mac(&bytes);
+	mac = event_mac(&bytes);
 	nulls[COLUMN_MAC] = mac == NULL;
 	values[COLUMN_MAC] = PointerGetDatum(mac);
 
@@ -313,6 +313,7 @@ events_write_queued(bool requested)
 	CommitTransactionCommand();
 
 	events_note_reload();
+	event_mac_prepare();
 	batch.events = palloc(BATCH * sizeof(SecurityEvent));
 	do
 	{
@@ -413,15 +414,16 @@ verify_events(PG_FUNCTION_ARGS)
 	SPIPlanPtr	plan;
 	Portal		portal;
 	MemoryContext row_context;
-	bool		signed_before;
-	bool		isnull;
+	Datum		signed_since;
+	bool		never;
 
 	InitMaterializedSRF(fcinfo, 0);
 	row_context = AllocSetContextCreate(CurrentMemoryContext, "sentient_edge events", ALLOCSET_DEFAULT_SIZES);
 	scope = sql_begin(0);
-	(void) sql_query("SELECT EXISTS (SELECT FROM audit.security_events WHERE mac IS NOT NULL AND occurred_at < $1)"
-					 " AND $2 IS NOT NULL", 2, types, arguments);
-	signed_before = DatumGetBool(sql_value(0, 0, &isnull));
+	/* Until the first key was made nothing could be signed; since then everything is. */
+	(void) sql_query("SELECT min(created_at) + interval '10 s' FROM sentient_edge.data_keys WHERE purpose = 'audit_mac'",
+					 0, NULL, NULL);
+	signed_since = sql_value(0, 0, &never);
 	plan = SPI_prepare("SELECT " COLUMN_NAMES " FROM audit.security_events"
 					   " WHERE occurred_at >= $1 AND occurred_at <= $2 ORDER BY occurred_at", 2, types);
 	if (plan == NULL)
@@ -443,16 +445,14 @@ verify_events(PG_FUNCTION_ARGS)
 				values[column] = sql_value(row, column, &nulls[column]);
 			if (nulls[COLUMN_MAC])
 			{
-				/* Without a key nothing is signed; once there was one, everything is. */
-				if (signed_before)
-					put_finding(result, "unsigned", values[COLUMN_ID], "the event carries no MAC, but earlier ones do");
+				if (!never && DatumGetTimestampTz(values[COLUMN_OCCURRED_AT]) > DatumGetTimestampTz(signed_since))
+					put_finding(result, "unsigned", values[COLUMN_ID], "the event carries no MAC, although there was a key for it");
 			}
 			else
 			{
-				signed_before = true;
 				initStringInfo(&bytes);
 				canonical_bytes(&bytes, values, nulls);
-				switch (audit_entry_check_mac(&bytes, DatumGetByteaPP(values[COLUMN_MAC])))
+				switch (event_check_mac(&bytes, DatumGetByteaPP(values[COLUMN_MAC])))
 				{
 					case MAC_FITS:
 						break;
