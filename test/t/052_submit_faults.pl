@@ -274,6 +274,86 @@ fault('settings change', sub {
 		$node->reload;
 	}
 }, no_errors => 1);
+# Rules and geofences come, change and go while samples break and keep them.  Only
+# samples newer than a drone's latest count: these clients are ahead of all others.
+my $behind = $next_client;
+my $rules = 0;
+$next_client = 2800;
+fault('rules change', sub {
+	my $end = time + 2 * $load;
+	for (my $i = 1; time < $end || $i < 12; $i++)
+	{
+		$rules = $i;
+		change(sprintf(q{INSERT INTO telemetry.alert_rules (name, metric, comparison, threshold, clear_threshold, hold_for, drone_type)
+				VALUES ('fault %d', 'latitude', '>', %d, %d, %d * interval '1 ms', %s)}, $i, 40 + $i % 9, 30 + $i % 9, $i % 3 * 30, $i % 2 ? 'NULL' : q{'vtol'}),
+			sprintf(q{INSERT INTO telemetry.geofences (name, kind, boundary) VALUES ('fault %d', '%s', box(point(%d, 0), point(%d, 60))::polygon)},
+				$i, $i % 2 ? 'exclusion' : 'inclusion', $i % 40, 90 + $i % 40));
+		change(q{UPDATE telemetry.alert_rules SET enabled = NOT enabled WHERE name LIKE 'fault %' AND random() < 0.4},
+			q{UPDATE telemetry.geofences SET enabled = NOT enabled WHERE name LIKE 'fault %' AND random() < 0.4});
+		change(q{UPDATE telemetry.alert_rules SET threshold = threshold + 1, drone_type = CASE WHEN random() < 0.2 THEN 'none' END WHERE name LIKE 'fault %' AND random() < 0.3},
+			q{SELECT telemetry.acknowledge_alert(alert_id) FROM telemetry.real_time_alerts WHERE cleared_at IS NULL ORDER BY random() LIMIT 3});
+		change(sprintf(q{DELETE FROM telemetry.alert_rules WHERE name = 'fault %d'}, $i - 3), sprintf(q{DELETE FROM telemetry.geofences WHERE name = 'fault %d'}, $i - 4));
+	}
+});
+$next_client = $behind;
+my ($opened, $cleared, $open) = split /\|/, $node->safe_psql('fleet', 'SELECT count(*), count(cleared_at), count(*) - count(cleared_at) FROM telemetry.real_time_alerts');
+note("rules change: $rules rules and geofences, $opened alerts opened, $cleared cleared, $open open");
+cmp_ok($cleared, '>', 20, "alerts were opened and cleared ($opened, $cleared)");
+check_alerts('rules change');
+change(q{UPDATE telemetry.alert_rules SET enabled = false WHERE name LIKE 'fault %'}, q{DELETE FROM telemetry.geofences});
+sentient_wait($node, 'fleet', q{SELECT count(*) = 0 FROM telemetry.real_time_alerts WHERE cleared_at IS NULL AND alert_type <> 'link_loss'},
+	'without rules no alert stays open');
+check_alerts('without rules');
+
+# Change something about rules by statements of their own.  A deadlock with the
+# ingest writer may hit either.
+sub change
+{
+	for my $statement (@_)
+	{
+		my ($status, $out, $err);
+
+		do
+		{
+			($status, $out, $err) = $node->psql('fleet', "\\set VERBOSITY sqlstate\n$statement");
+		} while ($status != 0 && $err =~ /40P01/);
+		die "$statement: $err" if $err ne '';
+	}
+	return;
+}
+
+# Alerts, their events and their states say the same.
+sub check_alerts
+{
+	my ($name) = @_;
+	my %wrong = (
+		'one open alert of a drone and a rule at most' => q{
+			SELECT FROM telemetry.real_time_alerts WHERE cleared_at IS NULL AND coalesce(rule_id, fence_id) IS NOT NULL
+			GROUP BY drone_id, rule_id, fence_id HAVING count(*) > 1},
+		'each alert has one event that it was opened, and one that it was cleared if it was' => q{
+			SELECT FROM telemetry.real_time_alerts a
+			LEFT JOIN telemetry.drone_events e ON (e.payload->>'alert_id')::uuid = a.alert_id AND e.drone_id = a.drone_id AND e.source = 'alert'
+			GROUP BY a.alert_id HAVING count(*) FILTER (WHERE event_type = 'alert_opened' AND occurred_at = opened_at) <> 1
+				OR count(*) FILTER (WHERE event_type = 'alert_opened') <> 1
+				OR count(*) FILTER (WHERE event_type = 'alert_cleared') <> count(DISTINCT cleared_at)
+				OR count(*) FILTER (WHERE event_type = 'alert_cleared' AND occurred_at = cleared_at) <> count(DISTINCT cleared_at)},
+		'no event without its alert' => q{
+			SELECT FROM telemetry.drone_events e WHERE source = 'alert' AND event_type IN ('alert_opened', 'alert_cleared')
+			AND NOT EXISTS (SELECT FROM telemetry.real_time_alerts a WHERE a.alert_id = (e.payload->>'alert_id')::uuid)},
+		'each open alert has its state, and each state its open alert' => q{
+			SELECT FROM (SELECT alert_id, drone_id FROM telemetry.real_time_alerts WHERE cleared_at IS NULL) a
+			FULL JOIN (SELECT alert_id, drone_id FROM telemetry.alert_states WHERE alert_id IS NOT NULL) s USING (alert_id, drone_id)
+			WHERE a IS NULL OR s IS NULL},
+		'the states of each drone are counted' => q{
+			SELECT FROM telemetry.drone_latest l WHERE alert_states <> (SELECT count(*) FROM telemetry.alert_states s WHERE s.drone_id = l.drone_id)});
+
+	# of one moment, for the scheduler clears alerts meanwhile
+	my @names = sort keys %wrong;
+	my @counts = split /\|/, $node->safe_psql('fleet', 'SELECT ' . join(', ', map { "(SELECT count(*) FROM ($wrong{$_}) AS w)" } @names));
+	is($counts[$_], 0, "$name: $names[$_]") for 0 .. $#names;
+	return;
+}
+
 fault('locked table', sub { $node->safe_psql('fleet', 'BEGIN; LOCK TABLE telemetry.drone_telemetry IN SHARE MODE; SELECT pg_sleep(1.5); COMMIT') }, expect => '55P03');
 
 # ---- PgBouncer ----

@@ -81,7 +81,7 @@ send_sample(PGconn *conn, int client, long n, int drones)
 	result = PQexecParams(conn,
 						  "SELECT accepted, duplicate, rejected FROM telemetry.submit_sample($1::uuid,"
 						  " timestamptz '2026-03-01 00:00:00+00' + $2::bigint * interval '1 millisecond',"
-						  " latitude => ($2::bigint % 90)::float8)",
+						  " latitude => ($2::bigint % 90)::float8, longitude => ($2::bigint % 180)::float8)",
 						  2, NULL, values, NULL, NULL, 0);
 	answered = PQresultStatus(result) == PGRES_TUPLES_OK;
 	if (answered)
