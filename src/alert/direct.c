@@ -435,11 +435,18 @@ write_state(DirectWriter *writer, const AlertStateChange *state)
 }
 
 /*
- * Write the rows.  What clears comes before what opens, as in open.c.
+ * Write the rows.  Rules come before alerts, as in a DELETE of a rule, which goes
+ * on to its alerts: so that the two do not deadlock.  What clears comes before
+ * what opens, as in open.c.
  */
 static void
 write_rows(DirectWriter *writer, const AlertChanges *changes, bool *opened)
 {
+	for (const AlertRecord *record = changes->first_record; record != NULL; record = record->next)
+	{
+		if (!record->unused && record->is_new)
+			(void) lock_watch(writer, record->watch);
+	}
 	*opened = false;
 	for (const AlertRecord *record = changes->first_record; record != NULL; record = record->next)
 	{
