@@ -16,7 +16,7 @@ my $running = sub {
 };
 my $pid = sub {
 	my ($kind) = @_;
-	return $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'sentient_edge $kind' ORDER BY pid LIMIT 1");
+	return $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'sentient_edge $kind' ORDER BY datname LIMIT 1");
 };
 
 sentient_wait($node, 'postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'sentient_edge launcher'", 'the launcher runs');
@@ -83,10 +83,12 @@ is($pid->('scheduler'), $before, 'the schedulers have not noticed');
 # Workers are killed: PostgreSQL starts all over, and so do they.
 foreach my $kind ('scheduler', 'launcher')
 {
-	my $victim = $pid->($kind);
+	# the launcher goes in any case: until then the server has not noticed
+	my $old = $pid->('launcher');
 
-	kill 'KILL', $victim;
-	$node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'sentient_edge launcher' AND pid <> $victim");
+	kill 'KILL', $pid->($kind);
+	sentient_wait($node, 'postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'sentient_edge launcher' AND pid <> $old",
+		"the launcher is back after kill -9 of the $kind");
 	sentient_wait($node, 'postgres', $running->('one'), "the scheduler is back after kill -9 of the $kind");
 	sentient_wait($node, 'postgres', $running->('three'), 'and that of the other database');
 }

@@ -68,25 +68,28 @@ sub ask
 	return run([ 'psql', '-XAtq', '-d', $node->connstr('fleet'), '-c', $query ], '<', '/dev/null', '>', \$out, '2>', '/dev/null') ? $out =~ s/\s+\z//r : undef;
 }
 
-sub writer_pid
+# A worker's pid; one that a fault before has ended may still have to come back.
+sub worker_pid
 {
+	my ($type) = @_;
 	my $deadline = time + 30;
 	my $pid = '';
 
 	while ($pid eq '' && time < $deadline)
 	{
-		$pid = ask(q{SELECT pid FROM pg_stat_activity WHERE datname = 'fleet' AND backend_type = 'sentient_edge ingest writer'}) // '';
+		$pid = ask("SELECT pid FROM pg_stat_activity WHERE datname = 'fleet' AND backend_type = 'sentient_edge $type'") // '';
 		usleep(20_000) if $pid eq '';
 	}
-	return $pid eq '' ? BAIL_OUT('there is no writer') : $pid;
+	return $pid eq '' ? BAIL_OUT("there is no $type") : $pid;
 }
+
+sub writer_pid { return worker_pid('ingest writer'); }
 
 sub kill_worker
 {
 	my ($type) = @_;
-	my $pid = $type eq 'ingest writer' ? writer_pid()
-	  : $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE datname = 'fleet' AND backend_type = 'sentient_edge $type'");
-	ok($pid ne '' && kill('KILL', $pid), "the $type was killed");
+
+	ok(kill('KILL', worker_pid($type)), "the $type was killed");
 	return;
 }
 

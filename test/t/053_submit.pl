@@ -55,7 +55,16 @@ sub unlock
 	finish($s);
 	return;
 }
-sub setting { my ($name, $value) = @_; $node->safe_psql('postgres', "ALTER SYSTEM SET $name = '$value'"); $node->reload; usleep(200_000); return; }
+# A new session that sees the value was forked after the others had been told of it.
+sub setting
+{
+	my ($name, $value) = @_;
+
+	$node->safe_psql('postgres', "ALTER SYSTEM SET $name = '$value'");
+	$node->reload;
+	$node->poll_query_until('fleet', "SELECT current_setting('$name') = '$value'") or die "$name is not $value";
+	return;
+}
 sub stat_of { my ($column) = @_; return $node->safe_psql('fleet', "SELECT $column FROM telemetry.queue_stats"); }
 
 is($node->safe_psql('fleet', sample_sql()), 'told 100', 'a sample is stored');
