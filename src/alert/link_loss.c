@@ -229,7 +229,8 @@ run_job(bool requested)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	(void) check(true);
+	if (sql_hold_extension())
+		(void) check(true);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 }

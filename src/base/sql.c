@@ -16,6 +16,7 @@
 #include "catalog/pg_extension.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
+#include "storage/lock.h"
 #include "utils/array.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
@@ -110,6 +111,19 @@ Oid
 sql_extension(void)
 {
 	return get_extension_oid("sentient_edge", true);
+}
+
+bool
+sql_hold_extension(void)
+{
+	Oid			extension = sql_extension();
+	LOCKTAG		tag;
+
+	if (!OidIsValid(extension))
+		return false;
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId, extension, 0);
+	return LockAcquire(&tag, AccessShareLock, false, true) != LOCKACQUIRE_NOT_AVAIL &&
+		sql_extension() == extension;
 }
 
 /* Who owns the extension. */

@@ -47,4 +47,11 @@ extern void sql_set_local(const char *parameter, const char *value);
 /* The extension's oid in this database, or InvalidOid. */
 extern Oid	sql_extension(void);
 
+/*
+ * Keep the extension from being dropped until the transaction ends; false when
+ * it is gone or somebody is about to.  DROP EXTENSION asks for this lock first:
+ * a worker that holds it can lock tables in any order and meets it nowhere else.
+ */
+extern bool sql_hold_extension(void);
+
 #endif							/* SENTIENT_SQL_H */
