@@ -4,7 +4,8 @@
  *		that nobody can plant an object in, in UTC.
  *
  * Whatever pg_partman's functions do to search_path is undone by sql_end, which
- * rolls the parameters of the scope back.  Takes no locks of its own.
+ * rolls the parameters of the scope back.  Takes no locks but the one of
+ * sql_hold_extension.
  */
 #include "postgres.h"
 
