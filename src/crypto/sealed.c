@@ -74,10 +74,10 @@ sealed_make(const void *plain, size_t bytes, const char *context, size_t context
 	*at++ = SEALED_AES_256_GCM | (searchable ? SEALED_SEARCHABLE : 0);
 	if (searchable)
 	{
-		memcpy(at, data_key_id(search_key)->data, SEALED_KEY_ID_BYTES);
-		at += SEALED_KEY_ID_BYTES;
 		search_tag(search_key, context, context_bytes, plain, bytes, at);
 		at += SEALED_SEARCH_TAG_BYTES;
+		memcpy(at, data_key_id(search_key)->data, SEALED_KEY_ID_BYTES);
+		at += SEALED_KEY_ID_BYTES;
 	}
 	memcpy(at, data_key_id(key)->data, SEALED_KEY_ID_BYTES);
 	at += SEALED_KEY_ID_BYTES;

@@ -2,7 +2,7 @@
  * sealed_compare.c
  *		Operators of the type sealed, for its btree and hash operator classes.
  *
- * Searchable values and tokens are equal when their search keys and tags are;
+ * Searchable values and tokens are equal when their search tags and keys are;
  * they sort by these, before all others.  Any other value is equal only to the
  * same bytes.  Neither order means anything beyond that.
  *
@@ -14,6 +14,7 @@
 #include "access/detoast.h"
 #include "common/hashfn.h"
 #include "fmgr.h"
+#include "port/pg_bswap.h"
 #include "utils/sortsupport.h"
 
 #include "crypto/sealed.h"
@@ -43,24 +44,25 @@ comparand(Datum datum)
 {
 	struct varlena *value = (struct varlena *) DatumGetPointer(datum);
 	Comparand	result = {0};
-	SealedEnvelope envelope;
 	struct varlena *flat;
 	size_t		size;
 
 	/* Of a value that lies elsewhere, the head will do as a rule. */
-	if (VARATT_IS_EXTERNAL(value))
-		flat = pg_detoast_datum_slice(value, 0, SEALED_HEAD_MAX);
-	else
-		flat = pg_detoast_datum_packed(value);
-	size = VARATT_IS_EXTERNAL(value) ? toast_raw_datum_size(datum) - VARHDRSZ : VARSIZE_ANY_EXHDR(flat);
-
-	result.searchable = sealed_envelope_parse((const uint8 *) VARDATA_ANY(flat), VARSIZE_ANY_EXHDR(flat), size, &envelope) &&
-		envelope.search_key != NULL;
-	if (result.searchable)
+	if (likely(!VARATT_IS_EXTERNAL(value)))
 	{
-		result.bytes = envelope.search_key;
-		result.size = SEALED_SEARCH_BYTES;
+		flat = pg_detoast_datum_packed(value);
+		size = VARSIZE_ANY_EXHDR(flat);
 	}
+	else
+	{
+		flat = pg_detoast_datum_slice(value, 0, SEALED_HEAD_MAX);
+		size = toast_raw_datum_size(datum) - VARHDRSZ;
+	}
+
+	result.bytes = sealed_envelope_search((const uint8 *) VARDATA_ANY(flat), VARSIZE_ANY_EXHDR(flat), size);
+	result.searchable = result.bytes != NULL;
+	if (result.searchable)
+		result.size = SEALED_SEARCH_BYTES;
 	else
 	{
 		if (VARSIZE_ANY_EXHDR(flat) < size)
@@ -145,10 +147,47 @@ compare_for_sort(Datum left, Datum right, SortSupport support)
 	return compare(left, right);
 }
 
+#if SIZEOF_DATUM == 8
+/*
+ * The first 63 bits of what a value is compared by, behind a bit for those that
+ * are not searchable.  Tags are as good as random, so that these nearly always do.
+ */
+static Datum
+abbreviate(Datum original, SortSupport support)
+{
+	Comparand	value = comparand(original);
+	uint8		first[sizeof(uint64)] = {0};
+	uint64		bits;
+
+	memcpy(first, value.bytes, Min(value.size, sizeof(first)));
+	if (value.copy != NULL)
+		pfree(value.copy);
+	memcpy(&bits, first, sizeof(bits));
+	return (Datum) (pg_ntoh64(bits) >> 1 | (value.searchable ? 0 : UINT64CONST(1) << 63));
+}
+
+static bool
+abort_abbreviation(int memtupcount, SortSupport support)
+{
+	return false;
+}
+#endif
+
 Datum
 sealed_sortsupport(PG_FUNCTION_ARGS)
 {
-	((SortSupport) PG_GETARG_POINTER(0))->comparator = compare_for_sort;
+	SortSupport support = (SortSupport) PG_GETARG_POINTER(0);
+
+	support->comparator = compare_for_sort;
+#if SIZEOF_DATUM == 8
+	if (support->abbreviate)
+	{
+		support->comparator = ssup_datum_unsigned_cmp;
+		support->abbrev_converter = abbreviate;
+		support->abbrev_abort = abort_abbreviation;
+		support->abbrev_full_comparator = compare_for_sort;
+	}
+#endif
 	PG_RETURN_VOID();
 }
 

@@ -15,42 +15,38 @@ _Static_assert(SEALED_OVERHEAD == 46 && SEALED_OVERHEAD_MAX == 78, "sizes of ver
 
 static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
+/* The second byte when the length fits it, else 0, which no envelope has there. */
+static uint8_t
+envelope_form(const uint8_t *bytes, size_t available, size_t size)
+{
+	uint8_t		form;
+
+	if (available > size || available < SEALED_START_BYTES || bytes[0] != SEALED_VERSION)
+		return 0;
+	if (available < size && available < SEALED_HEAD_MAX)
+		return 0;
+	form = bytes[1];
+	if ((form == (SEALED_AES_256_GCM | SEALED_SEARCHABLE) && size >= SEALED_OVERHEAD_MAX) ||
+		(form == SEALED_AES_256_GCM && size >= SEALED_OVERHEAD) ||
+		(form == (SEALED_TOKEN | SEALED_SEARCHABLE) && size == SEALED_TOKEN_BYTES))
+		return form;
+	return 0;
+}
+
 bool
 sealed_envelope_parse(const uint8_t *bytes, size_t available, size_t size, SealedEnvelope *envelope)
 {
+	uint8_t		form = envelope_form(bytes, available, size);
 	size_t		at = SEALED_START_BYTES;
-	uint8_t		form;
 
 	memset(envelope, 0, sizeof(*envelope));
-	if (available > size || available < SEALED_START_BYTES || bytes[0] != SEALED_VERSION)
+	if (form == 0)
 		return false;
-	if (available < size && available < SEALED_HEAD_MAX)
-		return false;
-	form = bytes[1];
 	envelope->head = bytes;
-
-	if (form == (SEALED_TOKEN | SEALED_SEARCHABLE))
-	{
-		if (size != SEALED_TOKEN_BYTES)
-			return false;
-	}
-	else if (form == (SEALED_AES_256_GCM | SEALED_SEARCHABLE))
-	{
-		if (size < SEALED_OVERHEAD_MAX)
-			return false;
-	}
-	else if (form == SEALED_AES_256_GCM)
-	{
-		if (size < SEALED_OVERHEAD)
-			return false;
-	}
-	else
-		return false;
-
 	if (form & SEALED_SEARCHABLE)
 	{
-		envelope->search_key = bytes + at;
-		envelope->search_tag = envelope->search_key + SEALED_KEY_ID_BYTES;
+		envelope->search_tag = bytes + at;
+		envelope->search_key = envelope->search_tag + SEALED_SEARCH_TAG_BYTES;
 		at += SEALED_SEARCH_BYTES;
 	}
 	if (!(form & SEALED_TOKEN))
@@ -64,6 +60,12 @@ sealed_envelope_parse(const uint8_t *bytes, size_t available, size_t size, Seale
 	}
 	envelope->head_bytes = at;
 	return true;
+}
+
+const uint8_t *
+sealed_envelope_search(const uint8_t *bytes, size_t available, size_t size)
+{
+	return envelope_form(bytes, available, size) & SEALED_SEARCHABLE ? bytes + SEALED_START_BYTES : NULL;
 }
 
 size_t

@@ -7,8 +7,8 @@
  *
  *		 1	version = 1
  *		 1	algorithm (low four bits) and flags (high four)
- *		16	id of the search key		only with SEALED_SEARCHABLE
  *		16	search tag					only with SEALED_SEARCHABLE
+ *		16	id of the search key		only with SEALED_SEARCHABLE
  *		16	id of the field key			from here on: not in a token
  *		12	nonce
  *		 n	ciphertext, as long as the plaintext
@@ -55,8 +55,8 @@ typedef struct SealedEnvelope
 {
 	const uint8_t *head;		/* the first byte of the envelope */
 	size_t		head_bytes;		/* what precedes the nonce */
-	const uint8_t *search_key;	/* NULL unless searchable or a token */
-	const uint8_t *search_tag;	/* likewise */
+	const uint8_t *search_tag;	/* NULL unless searchable or a token */
+	const uint8_t *search_key;	/* likewise, behind the tag */
 	const uint8_t *field_key;	/* NULL in a token, as the rest */
 	const uint8_t *nonce;
 	const uint8_t *cipher;
@@ -70,6 +70,12 @@ typedef struct SealedEnvelope
  * hand must not be looked at.  False: no envelope of a known version.
  */
 extern bool sealed_envelope_parse(const uint8_t *bytes, size_t available, size_t size, SealedEnvelope *envelope);
+
+/*
+ * The SEALED_SEARCH_BYTES that searchable values and tokens are compared by: tag
+ * and key.  NULL for any other value.  Arguments as above.
+ */
+extern const uint8_t *sealed_envelope_search(const uint8_t *bytes, size_t available, size_t size);
 
 /*
  * The text form: the prefix, then base64url (RFC 4648) without padding.  A text

@@ -77,9 +77,9 @@ make_token(const DataKey *key, text *plain, text *context)
 	SET_VARSIZE(token, VARHDRSZ + SEALED_TOKEN_BYTES);
 	at[0] = SEALED_VERSION;
 	at[1] = SEALED_TOKEN | SEALED_SEARCHABLE;
-	memcpy(at + SEALED_START_BYTES, data_key_id(key)->data, SEALED_KEY_ID_BYTES);
 	search_tag(key, VARDATA_ANY(context), VARSIZE_ANY_EXHDR(context),
-			   VARDATA_ANY(plain), VARSIZE_ANY_EXHDR(plain), at + SEALED_START_BYTES + SEALED_KEY_ID_BYTES);
+			   VARDATA_ANY(plain), VARSIZE_ANY_EXHDR(plain), at + SEALED_START_BYTES);
+	memcpy(at + SEALED_START_BYTES + SEALED_SEARCH_TAG_BYTES, data_key_id(key)->data, SEALED_KEY_ID_BYTES);
 	return PointerGetDatum(token);
 }
 

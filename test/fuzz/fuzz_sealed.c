@@ -23,9 +23,11 @@ check_bytes(const uint8_t *data, size_t available, size_t size)
 {
 	uint8_t    *bytes = malloc(available + 1);
 	uint8_t    *block = bytes + 1;	/* nothing is aligned */
+	const uint8_t *search;
 	SealedEnvelope envelope;
 
 	memcpy(block, data, available);
+	search = sealed_envelope_search(block, available, size);
 	if (sealed_envelope_parse(block, available, size, &envelope))
 	{
 		uint8_t		sum = 0;
@@ -34,10 +36,11 @@ check_bytes(const uint8_t *data, size_t available, size_t size)
 		for (size_t i = 0; i < envelope.head_bytes; i++)
 			sum ^= envelope.head[i];
 		CHECK((envelope.search_key == NULL) == (envelope.search_tag == NULL));
+		CHECK(search == envelope.search_tag);
 		CHECK(envelope.search_key != NULL || envelope.field_key != NULL);
 		if (envelope.search_key != NULL)
 			for (size_t i = 0; i < SEALED_SEARCH_BYTES; i++)
-				sum ^= envelope.search_key[i];
+				sum ^= search[i];
 		if (envelope.field_key == NULL)
 			CHECK(envelope.head_bytes == size && envelope.tag == NULL);
 		else
@@ -52,6 +55,8 @@ check_bytes(const uint8_t *data, size_t available, size_t size)
 		}
 		touched = sum;
 	}
+	else
+		CHECK(search == NULL);
 	free(bytes);
 }
 
