@@ -8,18 +8,27 @@
  * many there are, one worker runs.  Workers take ShareRowExclusiveLock on
  * sentient_edge.data_keys to make a key: there is never more than one that is
  * active.  What a worker has not committed when it dies was not done.
+ *
+ * No other process can do it for a transaction that has created the extension, or
+ * has written to the table, itself (a restore in one transaction does both): it
+ * works on its own then.
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -54,6 +63,13 @@ typedef struct KeyOrder
 	KeyPurpose	purpose;
 	pg_uuid_t	key_id;
 } KeyOrder;
+
+/* Messages that were reserved; to is 0 when none were. */
+typedef struct Reservation
+{
+	int64		from;
+	int64		to;
+} Reservation;
 
 StaticAssertDecl(sizeof(KeyOrder) <= BGW_EXTRALEN, "key order does not fit into bgw_extra");
 
@@ -113,86 +129,6 @@ active_key(KeyPurpose purpose, pg_uuid_t *key_id)
 	*key_id = *DatumGetUUIDP(sql_value(0, 0, &isnull));
 	return true;
 }
-
-/* Wait until it is this session's turn to have a worker for this; the lock lasts until drop_turn. */
-static void
-take_turn(LOCKTAG *tag, uint16 turn, KeyPurpose purpose)
-{
-	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, 0, (uint32) purpose, turn);
-	(void) LockAcquire(tag, ExclusiveLock, false, false);
-}
-
-static void
-drop_turn(const LOCKTAG *tag)
-{
-	(void) LockRelease(tag, ExclusiveLock, false);
-}
-
-static KeyOrder
-order_key(KeyPurpose purpose, const pg_uuid_t *replaced)
-{
-	KeyOrder	order = {.database = MyDatabaseId,.purpose = purpose};
-
-	if (replaced != NULL)
-	{
-		order.replace = true;
-		order.key_id = *replaced;
-	}
-	return order;
-}
-
-static KeyOrder
-order_messages(const pg_uuid_t *key_id)
-{
-	return (KeyOrder) {.database = MyDatabaseId,.reserve = true,.key_id = *key_id};
-}
-
-void
-key_worker_make(KeyPurpose purpose, const pg_uuid_t *replaced)
-{
-	KeyOrder	order = order_key(purpose, replaced);
-	LOCKTAG		tag;
-	pg_uuid_t	present;
-
-	take_turn(&tag, TURN_MAKE, purpose);
-	data_key_forget();
-	if (!data_key_active_row(purpose, &present) ||
-		(replaced != NULL && memcmp(&present, replaced, sizeof(present)) == 0))
-		run_worker(&order);
-	drop_turn(&tag);
-}
-
-void
-key_worker_reserve(const pg_uuid_t *key_id, KeyPurpose purpose)
-{
-	KeyOrder	order = order_messages(key_id);
-	LOCKTAG		tag;
-	KeyUsage	usage;
-
-	take_turn(&tag, TURN_RESERVE, purpose);
-	/* The session before this one may have wanted the same. */
-	if (!key_usage_get(key_id, &usage) || usage.reserved - usage.used < FIRST_RESERVATION / 2)
-		run_worker(&order);
-	drop_turn(&tag);
-}
-
-void
-key_worker_make_soon(KeyPurpose purpose, const pg_uuid_t *replaced)
-{
-	KeyOrder	order = order_key(purpose, replaced);
-
-	(void) start_worker(&order, NULL);
-}
-
-void
-key_worker_reserve_soon(const pg_uuid_t *key_id)
-{
-	KeyOrder	order = order_messages(key_id);
-
-	(void) start_worker(&order, NULL);
-}
-
-/* ---- in the worker ---- */
 
 /* A random key with a random id (version 4), wrapped by the active master key; no error in between. */
 static bool
@@ -264,51 +200,192 @@ make_key(const KeyOrder *order)
 		key_event_hook("key_created", &row.id);
 }
 
-/* Reserve messages in the table; returns the end of the reservation, or 0. */
-static int64
-reserve_messages(const KeyOrder *order, int64 messages)
+/* Reserve messages in the table; the busier the key, the more. */
+static Reservation
+reserve_messages(const KeyOrder *order)
 {
 	Oid			types[] = {UUIDOID, INT8OID};
-	Datum		values[] = {UUIDPGetDatum(&order->key_id), Int64GetDatum(messages)};
+	Datum		values[2];
+	KeyUsage	usage;
+	int64		messages = FIRST_RESERVATION;
+	Reservation reservation = {0};
 	bool		isnull;
 
+	if (key_usage_get(&order->key_id, &usage))
+		messages = Max(FIRST_RESERVATION, Min(LARGEST_RESERVATION, usage.granted * 2));
+	values[0] = UUIDPGetDatum(&order->key_id);
+	values[1] = Int64GetDatum(messages);
 	if (sql_query("UPDATE sentient_edge.data_keys SET reserved_messages = reserved_messages + $2 "
-				  "WHERE key_id = $1 AND state <> 'destroyed' RETURNING reserved_messages", 2, types, values) == 0)
-		return 0;
-	return DatumGetInt64(sql_value(0, 0, &isnull));
+				  "WHERE key_id = $1 AND state <> 'destroyed' RETURNING reserved_messages", 2, types, values) > 0)
+	{
+		reservation.to = DatumGetInt64(sql_value(0, 0, &isnull));
+		reservation.from = reservation.to - messages;
+	}
+	return reservation;
 }
+
+/* Carry out an order in the current transaction; tells what was reserved. */
+static Reservation
+work(const KeyOrder *order, int lock_timeout_ms)
+{
+	Reservation reservation = {0};
+	SqlScope	scope;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	scope = sql_begin(lock_timeout_ms);
+	if (order->reserve)
+		reservation = reserve_messages(order);
+	else
+		make_key(order);
+	sql_end(&scope);
+	PopActiveSnapshot();
+	return reservation;
+}
+
+/* Wait until it is this session's turn to have a worker for this; the lock lasts until drop_turn. */
+static void
+take_turn(LOCKTAG *tag, uint16 turn, KeyPurpose purpose)
+{
+	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, 0, (uint32) purpose, turn);
+	(void) LockAcquire(tag, ExclusiveLock, false, false);
+}
+
+static void
+drop_turn(const LOCKTAG *tag)
+{
+	(void) LockRelease(tag, ExclusiveLock, false);
+}
+
+static KeyOrder
+order_key(KeyPurpose purpose, const pg_uuid_t *replaced)
+{
+	KeyOrder	order = {.database = MyDatabaseId,.purpose = purpose};
+
+	if (replaced != NULL)
+	{
+		order.replace = true;
+		order.key_id = *replaced;
+	}
+	return order;
+}
+
+static KeyOrder
+order_messages(const pg_uuid_t *key_id)
+{
+	return (KeyOrder) {.database = MyDatabaseId,.reserve = true,.key_id = *key_id};
+}
+
+/* Would a worker wait for this very transaction, or not see the table at all? */
+static bool
+must_work_here(void)
+{
+	Oid			namespace = get_namespace_oid("sentient_edge", false);
+	Relation	rel = table_open(get_relname_relid("data_keys", namespace), AccessShareLock);
+	bool		here = rel->rd_createSubid != InvalidSubTransactionId ||
+		CheckRelationLockedByMe(rel, RowExclusiveLock, true);
+
+	table_close(rel, AccessShareLock);
+	return here;
+}
+
+/*
+ * Carry out an order in this process and its transaction.  Messages are granted at
+ * once: should it be rolled back, they are forgotten only by a restart.
+ */
+static void
+work_here(const KeyOrder *order)
+{
+	Reservation reservation = work(order, 0);
+
+	if (reservation.to > 0)
+		key_usage_grant(&order->key_id, reservation.from, reservation.to);
+}
+
+/* Is there no active key, or still the one that is to be replaced? */
+static bool
+is_wanted(KeyPurpose purpose, const pg_uuid_t *replaced)
+{
+	pg_uuid_t	present;
+
+	return !data_key_active_row(purpose, &present) ||
+		(replaced != NULL && memcmp(&present, replaced, sizeof(present)) == 0);
+}
+
+void
+key_worker_make(KeyPurpose purpose, const pg_uuid_t *replaced)
+{
+	KeyOrder	order = order_key(purpose, replaced);
+	LOCKTAG		tag;
+
+	if (must_work_here())
+	{
+		/* A trigger of the table may be what asks, for the very key that is being entered. */
+		CommandCounterIncrement();
+		data_key_forget();
+		if (is_wanted(purpose, replaced))
+			work_here(&order);
+		return;
+	}
+	take_turn(&tag, TURN_MAKE, purpose);
+	data_key_forget();
+	if (is_wanted(purpose, replaced))
+		run_worker(&order);
+	drop_turn(&tag);
+}
+
+void
+key_worker_reserve(const pg_uuid_t *key_id, KeyPurpose purpose)
+{
+	KeyOrder	order = order_messages(key_id);
+	LOCKTAG		tag;
+	KeyUsage	usage;
+
+	if (must_work_here())
+	{
+		work_here(&order);
+		return;
+	}
+	take_turn(&tag, TURN_RESERVE, purpose);
+	/* The session before this one may have wanted the same. */
+	if (!key_usage_get(key_id, &usage) || usage.reserved - usage.used < FIRST_RESERVATION / 2)
+		run_worker(&order);
+	drop_turn(&tag);
+}
+
+void
+key_worker_make_soon(KeyPurpose purpose, const pg_uuid_t *replaced)
+{
+	KeyOrder	order = order_key(purpose, replaced);
+
+	(void) start_worker(&order, NULL);
+}
+
+void
+key_worker_reserve_soon(const pg_uuid_t *key_id)
+{
+	KeyOrder	order = order_messages(key_id);
+
+	(void) start_worker(&order, NULL);
+}
+
+/* ---- the worker ---- */
 
 void
 key_worker_main(Datum arg)
 {
 	KeyOrder	order;
-	KeyUsage	usage;
-	int64		messages = FIRST_RESERVATION;
-	int64		end = 0;
-	SqlScope	scope;
+	Reservation reservation;
 
 	worker_prepare();
 	memcpy(&order, MyBgworkerEntry->bgw_extra, sizeof(order));
 	worker_connect(order.database, "sentient_edge key worker");
 	pgstat_report_activity(STATE_RUNNING, order.reserve ? "reserving messages of a data key" : "making a data key");
 
-	/* The busier the key, the larger. */
-	if (order.reserve && key_usage_get(&order.key_id, &usage))
-		messages = Max(FIRST_RESERVATION, Min(LARGEST_RESERVATION, usage.granted * 2));
-
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	scope = sql_begin(WORKER_LOCK_MS);
-	if (order.reserve)
-		end = reserve_messages(&order, messages);
-	else
-		make_key(&order);
-	sql_end(&scope);
-	PopActiveSnapshot();
+	reservation = work(&order, WORKER_LOCK_MS);
 	CommitTransactionCommand();
-
-	if (end > 0)
-		key_usage_grant(&order.key_id, end - messages, end);
+	if (reservation.to > 0)
+		key_usage_grant(&order.key_id, reservation.from, reservation.to);
 	proc_exit(0);
 }

@@ -82,6 +82,14 @@ is($node->safe_psql('fleet', 'SELECT DISTINCT problem IS NULL FROM sentient_edge
 $node->safe_psql('fleet', "BEGIN; SELECT sentient_edge.rotate_data_key('token'); ROLLBACK");
 is($node->safe_psql('fleet', "SELECT count(*) FROM sentient_edge.data_keys WHERE purpose = 'token'"), '1', 'a key that was made in a transaction outlives it');
 
+# Where no other process can make it: what created the extension is not committed, or a lock is held.
+$node->safe_psql('postgres', 'CREATE DATABASE single');
+is($node->safe_psql('single', q{SET client_min_messages = warning; BEGIN; CREATE EXTENSION sentient_edge CASCADE;
+	SELECT sentient_edge.unseal(sentient_edge.seal('early', 'c', true), 'c'); COMMIT}), 'early', 'a key is made in the transaction that creates the extension');
+is($node->safe_psql('single', q{BEGIN; SELECT sentient_edge.rotate_master_key(); SELECT sentient_edge.rotate_data_key('field') IS NOT NULL;
+	SELECT sentient_edge.unseal(sentient_edge.seal('locked', 'c'), 'c'); COMMIT}), "0\nt\nlocked", 'or in one that holds a lock on the keys');
+is($node->safe_psql('single', "SELECT purpose, state, count(*) FROM sentient_edge.data_keys GROUP BY 1, 2 ORDER BY 1, 2"), "field|active|1\nfield|decrypt_only|1\nsearch|active|1", 'which leaves the right keys');
+
 # ---- rotation of a data key is seen by sessions that are open ----
 
 $node->safe_psql('fleet', "CREATE TABLE secrets (id integer PRIMARY KEY, value sentient_edge.sealed)");
