@@ -2,8 +2,9 @@
  * auth.sql
  *		Users, their sessions and their API keys.
  *
- * Passwords, tokens and keys are kept as hashes only.  Nobody below
- * sentient_admin has any right here; clients go through functions.
+ * Passwords, tokens and keys are kept as hashes only, secrets that must be known
+ * again are sealed.  Nobody below sentient_admin has any right here; clients go
+ * through functions.
  */
 
 CREATE SCHEMA auth;
@@ -18,7 +19,7 @@ CREATE TABLE auth.users (
 	role text NOT NULL DEFAULT 'viewer' CHECK (role IN ('admin', 'operator', 'analyst', 'viewer')),
 	status text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'disabled')),
 	full_name text,
-	mfa_secret text,
+	mfa_secret sentient_edge.sealed,
 	failed_login_count integer NOT NULL DEFAULT 0 CHECK (failed_login_count >= 0),
 	last_failed_login_at timestamptz,
 	locked_until timestamptz,
@@ -40,7 +41,7 @@ COMMENT ON COLUMN auth.users.password_hash IS 'Salted hash of the password; NULL
 COMMENT ON COLUMN auth.users.role IS 'admin, operator, analyst or viewer, with the rights of the database role sentient_<role>';
 COMMENT ON COLUMN auth.users.status IS 'active or disabled';
 COMMENT ON COLUMN auth.users.full_name IS 'Name to show';
-COMMENT ON COLUMN auth.users.mfa_secret IS 'Secret of the second factor; NULL when there is none';
+COMMENT ON COLUMN auth.users.mfa_secret IS 'Secret of the second factor, sealed; NULL when there is none';
 COMMENT ON COLUMN auth.users.failed_login_count IS 'Failed logins since the last good one';
 COMMENT ON COLUMN auth.users.last_failed_login_at IS 'Time of the last failed login';
 COMMENT ON COLUMN auth.users.locked_until IS 'No login before this time; NULL when not locked';
@@ -96,6 +97,7 @@ CREATE TABLE auth.api_keys (
 	name text NOT NULL CHECK (name ~ '\S'),
 	prefix text NOT NULL UNIQUE CHECK (pg_catalog.length(prefix) BETWEEN 4 AND 32),
 	key_hash bytea NOT NULL UNIQUE CHECK (pg_catalog.octet_length(key_hash) = 32),
+	signing_secret sentient_edge.sealed,
 	scopes text[] NOT NULL DEFAULT '{}' CHECK (pg_catalog.array_position(scopes, NULL) IS NULL),
 	allowed_addresses cidr[] CHECK (pg_catalog.array_position(allowed_addresses, NULL) IS NULL),
 	expires_at timestamptz CHECK (expires_at > created_at),
@@ -114,6 +116,7 @@ COMMENT ON COLUMN auth.api_keys.user_id IS 'User for whom the key acts';
 COMMENT ON COLUMN auth.api_keys.name IS 'Name of the key, unique among the user''s keys that are not revoked';
 COMMENT ON COLUMN auth.api_keys.prefix IS 'Begin of the key, to find it by; not secret';
 COMMENT ON COLUMN auth.api_keys.key_hash IS 'SHA-256 of the key, 32 bytes; the key itself is not kept';
+COMMENT ON COLUMN auth.api_keys.signing_secret IS 'Secret that the program signs its requests with, sealed; NULL when it sends the key itself';
 COMMENT ON COLUMN auth.api_keys.scopes IS 'What the key may be used for';
 COMMENT ON COLUMN auth.api_keys.allowed_addresses IS 'Networks that it may be used from; NULL is anywhere';
 COMMENT ON COLUMN auth.api_keys.expires_at IS 'The key is not accepted after this time; NULL is no limit';
@@ -126,6 +129,60 @@ COMMENT ON COLUMN auth.api_keys.updated_at IS 'Time of the row''s last change';
 CREATE TRIGGER touch_updated_at BEFORE UPDATE ON auth.users FOR EACH ROW EXECUTE FUNCTION core.touch_updated_at();
 CREATE TRIGGER touch_updated_at BEFORE UPDATE ON auth.user_sessions FOR EACH ROW EXECUTE FUNCTION core.touch_updated_at();
 CREATE TRIGGER touch_updated_at BEFORE UPDATE ON auth.api_keys FOR EACH ROW EXECUTE FUNCTION core.touch_updated_at();
+
+-- A sealed value belongs to its row.
+CREATE TRIGGER require_context BEFORE INSERT OR UPDATE OF user_id, mfa_secret ON auth.users
+	FOR EACH ROW EXECUTE FUNCTION sentient_edge.require_context('mfa_secret', 'user_id');
+CREATE TRIGGER require_context BEFORE INSERT OR UPDATE OF key_id, signing_secret ON auth.api_keys
+	FOR EACH ROW EXECUTE FUNCTION sentient_edge.require_context('signing_secret', 'key_id');
+
+CREATE FUNCTION auth.set_user_mfa_secret(user_id uuid, mfa_secret text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	UPDATE auth.users u SET mfa_secret = sentient_edge.seal($2, 'auth.users.mfa_secret:' || $1) WHERE u.user_id = $1;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'user "%" does not exist', user_id USING ERRCODE = 'no_data_found';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION auth.set_user_mfa_secret(uuid, text) IS
+'Seals the secret of a user''s second factor; NULL removes it. Errors: P0002 unknown user, 55000 without a key. May be called by sentient_admin.';
+
+CREATE FUNCTION auth.user_mfa_secret(user_id uuid) RETURNS text
+LANGUAGE sql STABLE STRICT
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT sentient_edge.unseal(u.mfa_secret, 'auth.users.mfa_secret:' || u.user_id) FROM auth.users u WHERE u.user_id = $1
+$$;
+COMMENT ON FUNCTION auth.user_mfa_secret(uuid) IS
+'The secret of a user''s second factor in clear; NULL when there is none. A security event. Errors: SE002 when the value is not that of this user or was changed, 55000 without a key. May be called by sentient_admin.';
+
+CREATE FUNCTION auth.set_api_key_signing_secret(key_id uuid, signing_secret text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	UPDATE auth.api_keys k SET signing_secret = sentient_edge.seal($2, 'auth.api_keys.signing_secret:' || $1) WHERE k.key_id = $1;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'API key "%" does not exist', key_id USING ERRCODE = 'no_data_found';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION auth.set_api_key_signing_secret(uuid, text) IS
+'Seals the secret with which a program signs its requests; NULL removes it. Errors: P0002 unknown key, 55000 without a master key. May be called by sentient_admin.';
+
+CREATE FUNCTION auth.api_key_signing_secret(key_id uuid) RETURNS text
+LANGUAGE sql STABLE STRICT
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT sentient_edge.unseal(k.signing_secret, 'auth.api_keys.signing_secret:' || k.key_id) FROM auth.api_keys k WHERE k.key_id = $1
+$$;
+COMMENT ON FUNCTION auth.api_key_signing_secret(uuid) IS
+'The secret with which a program signs its requests in clear; NULL when there is none. A security event. Errors: SE002 when the value is not that of this key or was changed, 55000 without a master key. May be called by sentient_admin.';
+GRANT EXECUTE ON FUNCTION auth.set_user_mfa_secret(uuid, text), auth.user_mfa_secret(uuid),
+	auth.set_api_key_signing_secret(uuid, text), auth.api_key_signing_secret(uuid) TO sentient_admin;
 
 -- What the fleet's tables say of users.
 ALTER TABLE core.missions ADD FOREIGN KEY (created_by) REFERENCES auth.users ON DELETE SET NULL;

@@ -183,7 +183,7 @@ CREATE TABLE core.drones (
 	drone_type text NOT NULL CHECK (drone_type ~ '\S'),
 	status text NOT NULL DEFAULT 'offline' REFERENCES core.drone_statuses ON UPDATE CASCADE,
 	model text,
-	serial_number text,
+	serial_number sentient_edge.sealed CHECK (serial_number IS NULL OR sentient_edge.sealed_search_key_id(serial_number) IS NOT NULL),
 	swarm_id uuid REFERENCES core.swarms ON DELETE SET NULL,
 	metadata jsonb NOT NULL DEFAULT '{}' CHECK (pg_catalog.jsonb_typeof(metadata) = 'object'),
 	created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
@@ -191,6 +191,7 @@ CREATE TABLE core.drones (
 );
 CREATE INDEX drones_status_type_idx ON core.drones (status, drone_type, drone_id);
 CREATE INDEX drones_type_idx ON core.drones (drone_type, drone_id);
+CREATE UNIQUE INDEX drones_serial_number_key ON core.drones (serial_number) WHERE serial_number IS NOT NULL;
 CREATE INDEX drones_swarm_id_idx ON core.drones (swarm_id) WHERE swarm_id IS NOT NULL;
 CREATE INDEX drones_metadata_idx ON core.drones USING gin (metadata jsonb_path_ops);
 COMMENT ON TABLE core.drones IS 'Every drone of the fleet; only call_sign and drone_type must be given';
@@ -199,7 +200,7 @@ COMMENT ON COLUMN core.drones.call_sign IS 'Name on the air, unique in the fleet
 COMMENT ON COLUMN core.drones.drone_type IS 'Kind of aircraft, such as quadcopter, vtol or fixed_wing';
 COMMENT ON COLUMN core.drones.status IS 'Current status, one of core.drone_statuses';
 COMMENT ON COLUMN core.drones.model IS 'Maker''s model name';
-COMMENT ON COLUMN core.drones.serial_number IS 'Maker''s serial number';
+COMMENT ON COLUMN core.drones.serial_number IS 'Maker''s serial number, sealed and searchable; see core.set_drone_serial_number';
 COMMENT ON COLUMN core.drones.swarm_id IS 'Swarm that the drone flies with now; core.swarm_members tells since when and as what';
 COMMENT ON COLUMN core.drones.metadata IS 'Whatever else is known, an object';
 COMMENT ON COLUMN core.drones.created_at IS 'Time of the row''s insertion';
@@ -343,7 +344,7 @@ CREATE TABLE core.communication_channels (
 	frequency_mhz double precision CHECK (frequency_mhz > 0 AND frequency_mhz < 'Infinity'),
 	bandwidth_kbps double precision CHECK (bandwidth_kbps > 0 AND bandwidth_kbps < 'Infinity'),
 	priority smallint NOT NULL DEFAULT 5 CHECK (priority BETWEEN 0 AND 10),
-	credentials text,
+	credentials sentient_edge.sealed,
 	metadata jsonb NOT NULL DEFAULT '{}' CHECK (pg_catalog.jsonb_typeof(metadata) = 'object'),
 	created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	updated_at timestamptz NOT NULL DEFAULT pg_catalog.now()
@@ -358,7 +359,7 @@ COMMENT ON COLUMN core.communication_channels.endpoint IS 'Where the channel is 
 COMMENT ON COLUMN core.communication_channels.frequency_mhz IS 'Carrier frequency in MHz';
 COMMENT ON COLUMN core.communication_channels.bandwidth_kbps IS 'Usable bandwidth in kbit/s';
 COMMENT ON COLUMN core.communication_channels.priority IS 'Preference, from 0 (last) to 10 (first)';
-COMMENT ON COLUMN core.communication_channels.credentials IS 'Secret for the channel; operators write it, only administrators read it';
+COMMENT ON COLUMN core.communication_channels.credentials IS 'Secret for the channel, sealed; operators set it, only administrators read it';
 COMMENT ON COLUMN core.communication_channels.metadata IS 'Whatever else is known, an object';
 COMMENT ON COLUMN core.communication_channels.created_at IS 'Time of the row''s insertion';
 COMMENT ON COLUMN core.communication_channels.updated_at IS 'Time of the row''s last change';
@@ -375,7 +376,8 @@ CREATE TABLE core.messages (
 	message_type text NOT NULL DEFAULT 'text' CHECK (message_type ~ '\S'),
 	priority smallint NOT NULL DEFAULT 5 CHECK (priority BETWEEN 0 AND 10),
 	subject text,
-	body text NOT NULL,
+	body text,
+	body_sealed sentient_edge.sealed,
 	confidential boolean NOT NULL DEFAULT false,
 	reply_to uuid CHECK (reply_to <> message_id),
 	sent_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
@@ -383,7 +385,8 @@ CREATE TABLE core.messages (
 	read_at timestamptz,
 	metadata jsonb NOT NULL DEFAULT '{}' CHECK (pg_catalog.jsonb_typeof(metadata) = 'object'),
 	created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
-	updated_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+	updated_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	CONSTRAINT messages_body_check CHECK ((body IS NULL) = confidential AND (body_sealed IS NOT NULL) = confidential)
 );
 CREATE INDEX messages_sent_at_idx ON core.messages (sent_at);
 CREATE INDEX messages_channel_idx ON core.messages (channel_id, sent_at) WHERE channel_id IS NOT NULL;
@@ -395,7 +398,7 @@ CREATE INDEX messages_recipient_drone_idx ON core.messages (recipient_drone_id, 
 CREATE INDEX messages_recipient_swarm_idx ON core.messages (recipient_swarm_id, sent_at) WHERE recipient_swarm_id IS NOT NULL;
 CREATE INDEX messages_reply_to_idx ON core.messages (reply_to) WHERE reply_to IS NOT NULL;
 CREATE INDEX messages_undelivered_idx ON core.messages (priority DESC, sent_at) WHERE delivered_at IS NULL;
--- The words of a confidential message must not stand in an index.
+-- The words of a confidential message, its subject included, must not stand in an index.
 CREATE INDEX messages_text_idx ON core.messages USING gin (pg_catalog.to_tsvector('pg_catalog.simple'::pg_catalog.regconfig, coalesce(subject, '') || ' ' || body)) WHERE NOT confidential;
 COMMENT ON TABLE core.messages IS 'Messages between users, drones and swarms; confidential ones are visible to operators only';
 COMMENT ON COLUMN core.messages.message_id IS 'Identifies the message';
@@ -408,9 +411,10 @@ COMMENT ON COLUMN core.messages.recipient_drone_id IS 'Drone it is for';
 COMMENT ON COLUMN core.messages.recipient_swarm_id IS 'Swarm it is for; no recipient at all is a broadcast';
 COMMENT ON COLUMN core.messages.message_type IS 'Kind of message, such as text, command, alert or report';
 COMMENT ON COLUMN core.messages.priority IS 'Priority, from 0 (lowest) to 10 (highest)';
-COMMENT ON COLUMN core.messages.subject IS 'Subject line';
-COMMENT ON COLUMN core.messages.body IS 'Text of the message';
-COMMENT ON COLUMN core.messages.confidential IS 'Visible to operators only and kept out of the full-text index';
+COMMENT ON COLUMN core.messages.subject IS 'Subject line, in clear even when the text is confidential';
+COMMENT ON COLUMN core.messages.body IS 'Text of the message; NULL when it is confidential';
+COMMENT ON COLUMN core.messages.body_sealed IS 'Text of a confidential message, sealed; NULL otherwise';
+COMMENT ON COLUMN core.messages.confidential IS 'Visible to operators only, sealed, and kept out of the full-text index';
 COMMENT ON COLUMN core.messages.reply_to IS 'Message that this one answers, which may be gone';
 COMMENT ON COLUMN core.messages.sent_at IS 'Time of sending';
 COMMENT ON COLUMN core.messages.delivered_at IS 'Time of delivery; NULL while it waits';
@@ -469,6 +473,134 @@ COMMENT ON COLUMN core.ai_models.created_by IS 'User who registered it';
 COMMENT ON COLUMN core.ai_models.metadata IS 'Whatever else is known, an object';
 COMMENT ON COLUMN core.ai_models.created_at IS 'Time of the row''s insertion';
 COMMENT ON COLUMN core.ai_models.updated_at IS 'Time of the row''s last change';
+
+/*
+ * Sealed columns.  A value belongs to its row, whoever writes it and however.
+ */
+CREATE TRIGGER require_context BEFORE INSERT OR UPDATE OF drone_id, serial_number ON core.drones
+	FOR EACH ROW EXECUTE FUNCTION sentient_edge.require_context('serial_number', 'drone_id');
+CREATE TRIGGER require_context BEFORE INSERT OR UPDATE OF channel_id, credentials ON core.communication_channels
+	FOR EACH ROW EXECUTE FUNCTION sentient_edge.require_context('credentials', 'channel_id');
+CREATE TRIGGER require_context BEFORE INSERT OR UPDATE OF message_id, body_sealed ON core.messages
+	FOR EACH ROW EXECUTE FUNCTION sentient_edge.require_context('body_sealed', 'message_id');
+
+CREATE FUNCTION core.find_drone_by_serial_number(serial_number text) RETURNS uuid
+LANGUAGE sql STABLE STRICT
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT d.drone_id FROM core.drones d
+	 WHERE d.serial_number = ANY (sentient_edge.search_tokens($1, 'core.drones.serial_number'))
+$$;
+COMMENT ON FUNCTION core.find_drone_by_serial_number(text) IS
+'The drone with exactly this serial number, or NULL; by an index, and also while the search key is being changed. Error: 55000 without a key. May be called by sentient_operator.';
+
+-- The unique index knows tags of one key; while the search key is being changed,
+-- a number may still be there under the one before.
+CREATE FUNCTION core.set_drone_serial_number(drone_id uuid, serial_number text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF core.find_drone_by_serial_number(serial_number) <> drone_id THEN
+		RAISE EXCEPTION 'another drone has this serial number' USING ERRCODE = 'unique_violation';
+	END IF;
+	UPDATE core.drones d
+	   SET serial_number = sentient_edge.seal($2, 'core.drones.serial_number:' || $1, true)
+	 WHERE d.drone_id = $1;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'drone "%" does not exist', drone_id USING ERRCODE = 'no_data_found';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION core.set_drone_serial_number(uuid, text) IS
+'Seals a drone''s serial number, searchable and unique in the fleet; NULL removes it. Errors: 23505 another drone has it, P0002 unknown drone, 55000 without a key. May be called by sentient_operator.';
+
+CREATE FUNCTION core.drone_serial_number(drone_id uuid) RETURNS text
+LANGUAGE sql STABLE STRICT SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT sentient_edge.unseal(d.serial_number, 'core.drones.serial_number:' || d.drone_id)
+	  FROM core.drones d WHERE d.drone_id = $1
+$$;
+COMMENT ON FUNCTION core.drone_serial_number(uuid) IS
+'A drone''s serial number in clear; NULL when it has none. A security event. Errors: SE002 when the value is not that of this drone or was changed, 55000 without a key. May be called by sentient_operator.';
+
+CREATE FUNCTION core.set_channel_credentials(channel_id uuid, credentials text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	UPDATE core.communication_channels c
+	   SET credentials = sentient_edge.seal($2, 'core.communication_channels.credentials:' || $1)
+	 WHERE c.channel_id = $1;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'channel "%" does not exist', channel_id USING ERRCODE = 'no_data_found';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION core.set_channel_credentials(uuid, text) IS
+'Seals the secret of a channel; NULL removes it. Errors: P0002 unknown channel, 55000 without a key. May be called by sentient_operator.';
+
+CREATE FUNCTION core.channel_credentials(channel_id uuid) RETURNS text
+LANGUAGE sql STABLE STRICT
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT sentient_edge.unseal(c.credentials, 'core.communication_channels.credentials:' || c.channel_id)
+	  FROM core.communication_channels c WHERE c.channel_id = $1
+$$;
+COMMENT ON FUNCTION core.channel_credentials(uuid) IS
+'The secret of a channel in clear; NULL when it has none. A security event. Errors: SE002 when the value is not that of this channel or was changed, 55000 without a key. May be called by sentient_admin.';
+
+CREATE FUNCTION core.send_message(body text, confidential boolean DEFAULT false, subject text DEFAULT NULL,
+	message_type text DEFAULT 'text', priority integer DEFAULT 5, channel_id uuid DEFAULT NULL, mission_id uuid DEFAULT NULL,
+	sender_user_id uuid DEFAULT NULL, sender_drone_id uuid DEFAULT NULL, recipient_user_id uuid DEFAULT NULL,
+	recipient_drone_id uuid DEFAULT NULL, recipient_swarm_id uuid DEFAULT NULL, reply_to uuid DEFAULT NULL,
+	metadata jsonb DEFAULT '{}') RETURNS uuid
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	INSERT INTO core.messages (message_id, body, body_sealed, confidential, subject, message_type, priority, channel_id,
+		mission_id, sender_user_id, sender_drone_id, recipient_user_id, recipient_drone_id, recipient_swarm_id, reply_to, metadata)
+	SELECT m.id, CASE WHEN NOT $2 THEN $1 END, CASE WHEN $2 THEN sentient_edge.seal($1, 'core.messages.body_sealed:' || m.id) END,
+		   $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14
+	  FROM (SELECT gen_random_uuid() AS id) AS m
+	RETURNING message_id
+$$;
+COMMENT ON FUNCTION core.send_message(text, boolean, text, text, integer, uuid, uuid, uuid, uuid, uuid, uuid, uuid, uuid, jsonb) IS
+'Stores a message and returns its id; the text of a confidential one is sealed. Errors: 23514 without a text, 23503 for an unknown sender, recipient, mission or channel, 55000 for a confidential one without a key. May be called by sentient_operator.';
+
+CREATE FUNCTION core.seal_message(message_id uuid) RETURNS boolean
+LANGUAGE plpgsql STRICT
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	UPDATE core.messages m
+	   SET confidential = true, body = NULL,
+		   body_sealed = sentient_edge.seal(m.body, 'core.messages.body_sealed:' || m.message_id)
+	 WHERE m.message_id = $1 AND NOT m.confidential;
+	RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION core.seal_message(uuid) IS
+'Makes a message confidential afterwards and seals its text; false when there is no such open message. What was stored before stays in old row versions until VACUUM, in WAL and in backups. Error: 55000 without a key. May be called by sentient_operator.';
+
+CREATE FUNCTION core.message_body(message_id uuid) RETURNS text
+LANGUAGE sql STABLE STRICT SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT CASE WHEN m.confidential THEN sentient_edge.unseal(m.body_sealed, 'core.messages.body_sealed:' || m.message_id) ELSE m.body END
+	  FROM core.messages m WHERE m.message_id = $1
+$$;
+COMMENT ON FUNCTION core.message_body(uuid) IS
+'The text of a message in clear, confidential or not; NULL when there is no such message. Of a confidential one, a security event. Errors: SE002 when the value is not that of this message or was changed, 55000 without a key. May be called by sentient_operator.';
+
+GRANT EXECUTE ON FUNCTION core.set_drone_serial_number(uuid, text), core.drone_serial_number(uuid),
+	core.find_drone_by_serial_number(text), core.set_channel_credentials(uuid, text),
+	core.send_message(text, boolean, text, text, integer, uuid, uuid, uuid, uuid, uuid, uuid, uuid, uuid, jsonb),
+	core.seal_message(uuid), core.message_body(uuid) TO sentient_operator;
+GRANT EXECUTE ON FUNCTION core.channel_credentials(uuid) TO sentient_admin;
+-- A check of core.drones asks it.
+GRANT EXECUTE ON FUNCTION sentient_edge.sealed_search_key_id(sentient_edge.sealed) TO sentient_operator;
 
 CREATE TRIGGER touch_updated_at BEFORE UPDATE ON core.swarms FOR EACH ROW EXECUTE FUNCTION core.touch_updated_at();
 CREATE TRIGGER touch_updated_at BEFORE UPDATE ON core.drones FOR EACH ROW EXECUTE FUNCTION core.touch_updated_at();

@@ -8,6 +8,7 @@
 #include "crypto/data_key_cache.h"
 #include "crypto/key_provider.h"
 #include "crypto/key_usage.h"
+#include "crypto/reencrypt.h"
 #include "crypto/sealed.h"
 
 void
@@ -17,4 +18,5 @@ crypto_init(void)
 	key_usage_init();
 	data_key_init();
 	sealed_init();
+	reencrypt_init();
 }

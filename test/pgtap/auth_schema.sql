@@ -7,7 +7,7 @@ SELECT columns_are('auth', 'users', ARRAY['user_id', 'username', 'email', 'passw
 	'failed_login_count', 'last_failed_login_at', 'locked_until', 'last_login_at', 'password_changed_at', 'metadata', 'created_at', 'updated_at']);
 SELECT columns_are('auth', 'user_sessions', ARRAY['session_id', 'user_id', 'family_id', 'parent_id', 'refresh_token_hash', 'created_at',
 	'expires_at', 'family_expires_at', 'refreshed_at', 'revoked_at', 'revoke_reason', 'client_addr', 'user_agent', 'updated_at']);
-SELECT columns_are('auth', 'api_keys', ARRAY['key_id', 'user_id', 'name', 'prefix', 'key_hash', 'scopes', 'allowed_addresses', 'expires_at',
+SELECT columns_are('auth', 'api_keys', ARRAY['key_id', 'user_id', 'name', 'prefix', 'key_hash', 'signing_secret', 'scopes', 'allowed_addresses', 'expires_at',
 	'revoked_at', 'last_used_at', 'last_used_addr', 'created_at', 'updated_at']);
 SELECT col_is_pk('auth', 'users', 'user_id', 'key of users');
 SELECT col_is_pk('auth', 'user_sessions', 'session_id', 'key of user_sessions');

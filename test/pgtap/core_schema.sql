@@ -1,6 +1,6 @@
 -- core: tables, keys, checks, statuses and their history.
 BEGIN;
-SELECT plan(81);
+SELECT plan(82);
 
 SELECT tables_are('core', ARRAY['drone_statuses', 'drone_status_transitions', 'drone_status_history', 'drones', 'swarms',
 	'swarm_members', 'missions', 'mission_drones', 'communication_channels', 'messages', 'ai_models']);
@@ -133,14 +133,16 @@ SELECT lives_ok($$INSERT INTO core.swarm_members (swarm_id, drone_id) SELECT swa
 	'who left may join another');
 
 -- messages and channels
-INSERT INTO core.messages (body, confidential) VALUES ('lost sheep near the river', false), ('sheep rescue at dawn', true);
+INSERT INTO core.messages (body) VALUES ('lost sheep near the river');
+SELECT core.send_message('sheep rescue at dawn', confidential => true) IS NOT NULL AS sent \gset
 SET LOCAL enable_seqscan = off;
 CREATE FUNCTION pg_temp.plan_of(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$BEGIN RETURN QUERY EXECUTE 'EXPLAIN ' || query; END$$;
 SELECT ok((SELECT string_agg(line, E'\n') FROM pg_temp.plan_of($$SELECT 1 FROM core.messages WHERE NOT confidential
 	AND to_tsvector('pg_catalog.simple'::regconfig, coalesce(subject, '') || ' ' || body) @@ to_tsquery('sheep')$$) AS line) ~ 'messages_text_idx',
 	'open messages are found by their words through an index');
-SELECT throws_ok($$INSERT INTO core.messages (body) VALUES (NULL)$$, '23502', NULL, 'a message has a text');
-INSERT INTO core.communication_channels (name, channel_type, credentials) VALUES ('pgtap', 'radio', 'secret');
+SELECT throws_ok($$INSERT INTO core.messages (body) VALUES (NULL)$$, '23514', NULL, 'a message has a text');
+SELECT throws_ok($$INSERT INTO core.messages (body, confidential) VALUES ('in clear', true)$$, '23514', NULL, 'which is not in clear when it is confidential');
+INSERT INTO core.communication_channels (name, channel_type) VALUES ('pgtap', 'radio');
 SELECT throws_ok($$UPDATE core.communication_channels SET frequency_mhz = 'NaN'$$, '23514', NULL, 'a frequency is a number');
 SELECT throws_ok($$UPDATE core.communication_channels SET status = 'odd'$$, '23514', NULL, 'an unknown status of a channel');
 INSERT INTO core.ai_models (name, version, model_type, status) VALUES ('pgtap', '1', 'detection', 'deployed');

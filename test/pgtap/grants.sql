@@ -65,16 +65,16 @@ SELECT is_empty($$SELECT nspname, relname FROM ours WHERE CASE relkind WHEN 'S' 
 -- secrets
 SELECT ok(NOT has_column_privilege('sentient_operator', 'core.communication_channels', 'credentials', 'SELECT'), 'an operator does not read credentials');
 SELECT ok(has_column_privilege('sentient_operator', 'core.communication_channels', 'credentials', 'UPDATE'), 'but sets them');
-INSERT INTO core.communication_channels (name, channel_type, credentials) VALUES ('pgtap', 'radio', 'secret');
-INSERT INTO core.messages (subject, body, confidential) VALUES ('pgtap', 'open', false), ('pgtap', 'hidden', true);
+INSERT INTO core.communication_channels (name, channel_type) VALUES ('pgtap', 'radio');
+SELECT core.send_message('open', false, 'pgtap') IS NOT NULL AND core.send_message('hidden', true, 'pgtap') IS NOT NULL AS sent \gset
 SET LOCAL ROLE sentient_viewer;
-CREATE FUNCTION pg_temp.messages() RETURNS SETOF text LANGUAGE sql AS $$SELECT body FROM core.messages WHERE subject = 'pgtap'$$;
+CREATE FUNCTION pg_temp.messages() RETURNS SETOF text LANGUAGE sql AS $$SELECT coalesce(body, 'sealed') FROM core.messages WHERE subject = 'pgtap'$$;
 SELECT lives_ok($$SELECT name, status FROM core.communication_channels$$, 'a viewer sees channels');
 SELECT throws_ok($$SELECT credentials FROM core.communication_channels$$, '42501', NULL, 'without credentials');
 SELECT results_eq('SELECT * FROM pg_temp.messages()', $$VALUES ('open')$$, 'a viewer sees no confidential message');
 RESET ROLE;
 SET LOCAL ROLE sentient_operator;
-SELECT set_eq('SELECT * FROM pg_temp.messages()', $$VALUES ('open'), ('hidden')$$, 'an operator does');
+SELECT set_eq('SELECT * FROM pg_temp.messages()', $$VALUES ('open'), ('sealed')$$, 'an operator does');
 RESET ROLE;
 
 SELECT * FROM finish();
