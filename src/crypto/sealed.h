@@ -80,6 +80,12 @@ extern text *sealed_from_utf8(text *value);
 /* As an argument of a function: a context in UTF-8, or an error. */
 extern text *sealed_context_argument(text *context);
 
+/*
+ * Error context callback for functions that are given a plaintext: the server log
+ * shows an error of theirs without the statement, which may have it as a literal.
+ */
+extern void sealed_hide_statement(void *arg);
+
 extern void sealed_init(void);
 
 #endif							/* SENTIENT_SEALED_H */

@@ -3,7 +3,8 @@
  *		SQL functions that seal and unseal, and the texts that go through them.
  *
  * Texts are UTF-8 inside an envelope, so that a dump can be restored into a
- * database of another encoding.  No error here tells any of a plaintext.
+ * database of another encoding.  No error here tells any of a plaintext, nor has
+ * the statement logged with it.
  */
 #include "postgres.h"
 
@@ -95,9 +96,17 @@ sealed_context_argument(text *context)
 	return utf8;
 }
 
+void
+sealed_hide_statement(void *arg)
+{
+	(void) errhidestmt(true);
+	(void) errhidecontext(true);
+}
+
 static Datum
 seal(FunctionCallInfo fcinfo, bool is_text)
 {
+	ErrorContextCallback hide = {.previous = error_context_stack,.callback = sealed_hide_statement};
 	text	   *context;
 	struct varlena *argument;
 	struct varlena *plain;
@@ -105,6 +114,7 @@ seal(FunctionCallInfo fcinfo, bool is_text)
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
+	error_context_stack = &hide;
 	if (PG_ARGISNULL(2))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
@@ -126,6 +136,7 @@ seal(FunctionCallInfo fcinfo, bool is_text)
 		sealed_plain_free(plain);
 	if (argument != (struct varlena *) PG_GETARG_POINTER(0))
 		sealed_plain_free(argument);
+	error_context_stack = hide.previous;
 	PG_RETURN_POINTER(result);
 }
 

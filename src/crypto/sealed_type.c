@@ -24,7 +24,7 @@ PG_FUNCTION_INFO_V1(sealed_send);
 PG_FUNCTION_INFO_V1(sealed_key_id);
 PG_FUNCTION_INFO_V1(sealed_search_key_id);
 
-/* The bytes may be a secret that came here by mistake: they are in no message. */
+/* The bytes may be a secret that came here by mistake: they are in no message, nor is the statement logged. */
 pg_noreturn static void refuse_input(int sqlstate);
 
 Datum
@@ -88,7 +88,8 @@ refuse_input(int sqlstate)
 			(errcode(sqlstate),
 			 errmsg("invalid input syntax for type sentient_edge.sealed"),
 			 errdetail("It is not shown, for it may be a secret."),
-			 errhint("A sealed value begins with \"sealed:\". Use sentient_edge.seal() to make one.")));
+			 errhint("A sealed value begins with \"sealed:\". Use sentient_edge.seal() to make one."),
+			 errhidestmt(true), errhidecontext(true)));
 }
 
 static Datum

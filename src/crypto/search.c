@@ -103,6 +103,7 @@ plain_argument(text *plain)
 Datum
 sealed_search_token(PG_FUNCTION_ARGS)
 {
+	ErrorContextCallback hide = {.previous = error_context_stack,.callback = sealed_hide_statement};
 	text	   *argument;
 	text	   *plain;
 	text	   *context;
@@ -110,12 +111,14 @@ sealed_search_token(PG_FUNCTION_ARGS)
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
+	error_context_stack = &hide;
 	context = sealed_context_argument(PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1));
 	argument = PG_GETARG_TEXT_PP(0);
 	plain = plain_argument(argument);
 	token = make_token(data_key_active(KEY_SEARCH), plain, context);
 	if (plain != argument)
 		sealed_plain_free((struct varlena *) plain);
+	error_context_stack = hide.previous;
 	PG_RETURN_DATUM(token);
 }
 
@@ -138,9 +141,11 @@ sealed_search_tokens(PG_FUNCTION_ARGS)
 	Datum	   *tokens;
 	int			ntokens = 0;
 	MemoryContext caller = CurrentMemoryContext;
+	ErrorContextCallback hide = {.previous = error_context_stack,.callback = sealed_hide_statement};
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
+	error_context_stack = &hide;
 	context = sealed_context_argument(PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1));
 	argument = PG_GETARG_TEXT_PP(0);
 	plain = plain_argument(argument);
@@ -171,5 +176,6 @@ sealed_search_tokens(PG_FUNCTION_ARGS)
 	}
 	if (plain != argument)
 		sealed_plain_free((struct varlena *) plain);
+	error_context_stack = hide.previous;
 	PG_RETURN_ARRAYTYPE_P(construct_array(tokens, ntokens, sealed, -1, false, TYPALIGN_INT));
 }

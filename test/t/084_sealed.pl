@@ -55,6 +55,25 @@ is($node->safe_psql('fleet', "CREATE TABLE copied (LIKE radios); COPY copied FRO
 $node->safe_psql('fleet', "COPY (SELECT 1, 'n', 'SN-1 plain'::text) TO '$file' (FORMAT binary)");
 is(error_of($node, 'fleet', "COPY copied FROM '$file' (FORMAT binary)"), '22P03: invalid input syntax for type sentient_edge.sealed', 'a plaintext is not taken for a value');
 
+# ---- what went wrong is logged without the statement ----
+
+my $offset = -s $node->logfile;
+my @canaries;
+foreach my $sql ("INSERT INTO copied VALUES (1, 'n', '%s')", "SELECT '%s'::sentient_edge.sealed", "SELECT sentient_edge.seal('%s', '')", "SELECT sentient_edge.seal_bytes('%s', NULL)",
+	"SELECT sentient_edge.search_token('%s', '')", "SELECT sentient_edge.search_tokens('%s', NULL)", "DO \$\$ BEGIN PERFORM sentient_edge.seal('%s', 'c', NULL); END \$\$",
+	"COPY copied FROM stdin;\n1\tn\t%s\n\\.\n")
+{
+	my $canary = 'canary' . @canaries;
+	local $ENV{PGOPTIONS} = '-c log_statement=none';
+	my ($status, $out, $err) = $node->psql('fleet', sprintf($sql, $canary));
+
+	push @canaries, $canary if $err =~ /ERROR: /;
+}
+is(scalar @canaries, 8, 'statements with a plaintext that fail');
+my $log = substr(slurp_file($node->logfile), $offset);
+is(() = $log =~ /ERROR:  (invalid input syntax for type sentient_edge.sealed|context of a sealed value|searchable must be)/g, 8, 'are logged');
+unlike($log, qr/canary/, 'without it');
+
 # ---- counts: a statement at a time, whatever becomes of it ----
 
 sub counted    # what the statements add to (opened, refused)
