@@ -186,7 +186,9 @@ alert_is_quiet(const AlertRules *rules, const AlertSample *sample)
 		{
 			const AlertBox *box = &rules->boxes[i];
 
-			if (latitude >= box->south && latitude <= box->north && longitude >= box->west && longitude <= box->east &&
+			if (latitude < box->south)
+				break;
+			if (latitude <= box->north && longitude >= box->west && longitude <= box->east &&
 				judge_fence(&rules->watches[box->watch], sample) == BREAKS)
 				return false;
 		}

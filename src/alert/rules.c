@@ -396,9 +396,18 @@ make_bands(AlertRules *rules)
 			ALERT_BIT(alert_metric_by_name("longitude")) | ALERT_BIT(alert_metric_by_name("altitude_m"));
 }
 
+static int
+compare_boxes(const void *a, const void *b)
+{
+	double		left = ((const AlertBox *) a)->south;
+	double		right = ((const AlertBox *) b)->south;
+
+	return left < right ? -1 : left > right;
+}
+
 /*
  * Put the boxes of the exclusion areas, which every position is held against,
- * close together.
+ * close together, from south to north.
  */
 static void
 make_boxes(AlertRules *rules)
@@ -429,6 +438,7 @@ make_boxes(AlertRules *rules)
 				rules->nboxes++;
 		}
 	}
+	qsort(rules->boxes, rules->nboxes, sizeof(AlertBox), compare_boxes);
 }
 
 static void

@@ -93,7 +93,7 @@ struct AlertRules
 	int			ninclusions;	/* inclusion areas: places in watches */
 	int		   *inclusions;
 	int			nboxes;
-	AlertBox   *boxes;
+	AlertBox   *boxes;			/* from south to north */
 	int			ntypes;
 	char	  **types;			/* drone types that a watch names */
 	struct drone_type_hash *drone_types;	/* of the drones that were asked for */
