@@ -18,7 +18,7 @@ MODULE_big = sentient_edge
 OBJS = $(patsubst %.c,%.o,$(wildcard src/*.c src/*/*.c))
 
 # The fresh install is composed of these pieces, in this order.
-INSTALL_PIECES = roles settings keys sealed reencrypt core auth telemetry mavlink submit analytics audit security_events ledger administration restore grants
+INSTALL_PIECES = roles settings keys sealed reencrypt core auth telemetry mavlink submit analytics audit security_events ledger capture administration restore grants
 INSTALL_SQL = sql/$(EXTENSION)--$(EXTVERSION).sql
 
 DATA = $(INSTALL_SQL) $(wildcard sql/released/*.sql sql/updates/*.sql sql/downgrades/*.sql)

@@ -17,6 +17,11 @@
 #include "varatt.h"
 #endif
 
+/* The macros of variable-length values, which postgres.h has until 15. */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
 /* table_tuple_update tells which indexes need an entry: a bool until 15. */
 #if PG_VERSION_NUM >= 160000
 #define CompatUpdateIndexes						TU_UpdateIndexes
@@ -90,6 +95,20 @@
 #else
 #define COMPAT_EXECUTOR_RUN_ARGS				QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once
 #define compat_executor_run(run)				(run) (query, direction, count, execute_once)
+#endif
+
+/* Of an index that keeps a state from one insertion to the next. */
+#if PG_VERSION_NUM >= 170000
+#define compat_index_insert_cleanup(index, info)	index_insert_cleanup(index, info)
+#else
+#define compat_index_insert_cleanup(index, info)	((void) 0)
+#endif
+
+/* Generated columns that are not stored. */
+#if PG_VERSION_NUM >= 180000
+#define COMPAT_GENERATED_VIRTUAL				ATTRIBUTE_GENERATED_VIRTUAL
+#else
+#define COMPAT_GENERATED_VIRTUAL				'v'
 #endif
 
 #if PG_VERSION_NUM < 180000

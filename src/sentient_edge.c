@@ -12,6 +12,7 @@
 #include "fmgr.h"
 #include "utils/guc.h"
 
+#include "audit/audit.h"
 #include "audit/events.h"
 #include "audit/ledger.h"
 #include "base/base.h"
@@ -29,9 +30,10 @@ _PG_init(void)
 {
 	base_init();
 	crypto_init();
+	partition_init();
+	audit_init();
 	events_init();
 	ledger_init();
-	partition_init();
 	queue_init();
 	watch_init();
 	MarkGUCPrefixReserved("sentient_edge");

@@ -41,10 +41,12 @@ CREATE TABLE audit.log (
 ) PARTITION BY RANGE (occurred_at);
 CREATE TABLE audit.log_default PARTITION OF audit.log DEFAULT;
 
--- A row's key can be longer than an index entry may be, hence its hash; a search
--- must name the same expression.  Versions of a row share one entry.
-CREATE INDEX log_row_idx ON audit.log (table_name, schema_name, pg_catalog.jsonb_hash_extended(row_key, 0));
-CREATE INDEX log_occurred_at_idx ON audit.log (occurred_at);
+-- A row's key can be longer than an index entry may be, hence one hash of key and
+-- table, of eight bytes; a search must name the same expression.  Versions of a row
+-- share one entry.  Entries come in order of time, so that ranges of blocks do.
+CREATE INDEX log_row_idx ON audit.log (pg_catalog.jsonb_hash_extended(row_key,
+		pg_catalog.hashtextextended(table_name, pg_catalog.hashtextextended(schema_name, 0)))) WHERE row_key IS NOT NULL;
+CREATE INDEX log_occurred_at_idx ON audit.log USING brin (occurred_at) WITH (pages_per_range = 32, autosummarize = on);
 -- For sealing, which asks for the entries of a few transactions every second.
 CREATE OPERATOR CLASS audit.xid8_minmax_ops FOR TYPE xid8 USING brin AS
 	OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >,
@@ -55,7 +57,7 @@ CREATE OPERATOR CLASS audit.xid8_minmax_ops FOR TYPE xid8 USING brin AS
 COMMENT ON OPERATOR CLASS audit.xid8_minmax_ops USING brin IS 'Block ranges by the least and greatest transaction id';
 CREATE INDEX log_transaction_idx ON audit.log USING brin (transaction_id audit.xid8_minmax_ops)
 	WITH (pages_per_range = 64, autosummarize = on);
-CREATE INDEX log_user_idx ON audit.log (user_id, occurred_at) WHERE user_id IS NOT NULL;
+CREATE INDEX log_user_idx ON audit.log (user_id) WHERE user_id IS NOT NULL;
 
 COMMENT ON TABLE audit.log IS 'Every change of an audited table, in partitions by time';
 COMMENT ON COLUMN audit.log.audit_id IS 'Identifies the entry; rises in the order of the changes, not of the commits';
@@ -82,6 +84,202 @@ CREATE TABLE audit.log_template (LIKE audit.log INCLUDING COMMENTS);
 COMMENT ON TABLE audit.log_template IS 'Template of the partitions of audit.log; always empty';
 
 SELECT pg_catalog.pg_extension_config_dump('audit.log_audit_id_seq', '');
+
+--
+-- What refuses, and what captures
+--
+
+CREATE FUNCTION audit.append_only() RETURNS trigger
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'audit_append_only';
+COMMENT ON FUNCTION audit.append_only() IS
+	'Trigger of the tables of the audit trail: refuses to change or remove rows, for superusers too (42501). audit.prune and the maintenance of partitions pass. For triggers only.';
+
+CREATE FUNCTION audit.capture_row() RETURNS trigger
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'audit_capture_row';
+COMMENT ON FUNCTION audit.capture_row() IS
+	'Row trigger of audited tables, made by audit.enable: writes an entry of the change to audit.log, or the change fails. Arguments: the columns to exclude, the columns to mask, arrays of names. For triggers only.';
+
+CREATE FUNCTION audit.capture_truncate() RETURNS trigger
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'audit_capture_truncate';
+COMMENT ON FUNCTION audit.capture_truncate() IS
+	'TRUNCATE trigger of audited tables, made by audit.enable: writes an entry with the number of rows to audit.log. For triggers only.';
+
+CREATE TABLE audit.targets (
+	table_id regclass PRIMARY KEY,
+	enabled_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	enabled_by text COLLATE "C" NOT NULL DEFAULT SESSION_USER
+);
+COMMENT ON TABLE audit.targets IS 'Tables that are to be audited: those of the extension, and those that audit.enable was called for';
+COMMENT ON COLUMN audit.targets.table_id IS 'The table';
+COMMENT ON COLUMN audit.targets.enabled_at IS 'Since when, or when a dump was restored';
+COMMENT ON COLUMN audit.targets.enabled_by IS 'Database role that had it audited';
+-- A dump carries the triggers themselves; the rows are made from them again.
+SELECT pg_catalog.pg_extension_config_dump('audit.targets', 'WHERE false');
+
+CREATE FUNCTION audit.trigger_columns(trigger_id oid, OUT exclude name[], OUT mask name[])
+	LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'audit_trigger_columns';
+COMMENT ON FUNCTION audit.trigger_columns(oid) IS
+	'Columns that a trigger made by audit.enable excludes and masks; nulls for any other trigger. May be called by sentient_admin.';
+GRANT EXECUTE ON FUNCTION audit.trigger_columns(oid) TO sentient_admin;
+
+CREATE VIEW audit.audited_tables AS
+SELECT coalesce(a.table_id, t.tgrelid::regclass) AS table_name,
+	CASE WHEN t.oid IS NULL OR s.oid IS NULL THEN 'missing'
+		 WHEN t.tgenabled OPERATOR(pg_catalog.=) 'A' AND s.tgenabled OPERATOR(pg_catalog.=) 'A' THEN 'captured'
+		 ELSE 'suspended' END AS state,
+	c.exclude, c.mask, a.enabled_at, a.enabled_by
+  FROM audit.targets a
+  FULL JOIN (SELECT * FROM pg_catalog.pg_trigger
+			  WHERE tgname OPERATOR(pg_catalog.=) 'sentient_audit_row' AND tgparentid OPERATOR(pg_catalog.=) 0::oid
+				AND tgfoid OPERATOR(pg_catalog.=) 'audit.capture_row()'::regprocedure) t
+		 ON t.tgrelid OPERATOR(pg_catalog.=) a.table_id::oid
+  LEFT JOIN pg_catalog.pg_trigger s ON s.tgrelid OPERATOR(pg_catalog.=) coalesce(a.table_id::oid, t.tgrelid)
+		AND s.tgname OPERATOR(pg_catalog.=) 'sentient_audit_truncate'
+		AND s.tgfoid OPERATOR(pg_catalog.=) 'audit.capture_truncate()'::regprocedure
+  LEFT JOIN LATERAL audit.trigger_columns(t.oid) c ON true;
+COMMENT ON VIEW audit.audited_tables IS 'Tables that are audited, or should be';
+COMMENT ON COLUMN audit.audited_tables.table_name IS 'The table';
+COMMENT ON COLUMN audit.audited_tables.state IS 'captured; suspended: a trigger is disabled, or does not fire for session_replication_role = replica, as during a restore; missing: a trigger was dropped';
+COMMENT ON COLUMN audit.audited_tables.exclude IS 'Columns that entries leave out';
+COMMENT ON COLUMN audit.audited_tables.mask IS 'Columns whose values entries do not show';
+COMMENT ON COLUMN audit.audited_tables.enabled_at IS 'Since when, or when a dump was restored';
+COMMENT ON COLUMN audit.audited_tables.enabled_by IS 'Database role that had it audited';
+GRANT SELECT ON audit.targets, audit.audited_tables TO sentient_admin;
+
+CREATE FUNCTION audit.enable(table_name regclass, exclude name[] DEFAULT '{}', mask name[] DEFAULT NULL) RETURNS boolean
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'audit_enable';
+COMMENT ON FUNCTION audit.enable(regclass, name[], name[]) IS
+'Has every change of a table captured in audit.log from now on, of its present and future partitions too. Entries leave out the columns of exclude and show "[masked]" for the values of those of mask, by default password_hash; what changes nothing else makes no entry. Called again with other columns, it changes that.
+Returns false when there was nothing to do. Errors: 42501 the caller neither owns the table nor is a member of sentient_admin; 42809 a view, a foreign, temporary or system table, a table of an extension; 42703 no such column; 22023 a column of the primary key; 22004 null. Locks the table against changes until the transaction ends.';
+CREATE FUNCTION audit.disable(table_name regclass) RETURNS boolean
+	LANGUAGE c STRICT VOLATILE AS 'MODULE_PATHNAME', 'audit_disable';
+COMMENT ON FUNCTION audit.disable(regclass) IS
+'Ends what audit.enable began; the entries stay. Returns false when the table was not audited. Errors: as audit.enable; 55000 a partition that is audited with its table.';
+GRANT EXECUTE ON FUNCTION audit.enable(regclass, name[], name[]), audit.disable(regclass) TO sentient_viewer;
+GRANT USAGE ON SCHEMA audit TO sentient_viewer;
+
+CREATE FUNCTION audit.note_drops() RETURNS event_trigger
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'audit_note_drops';
+COMMENT ON FUNCTION audit.note_drops() IS
+	'Event trigger (sql_drop): writes an entry for each audited table or partition that is dropped. For the event trigger only.';
+CREATE EVENT TRIGGER sentient_edge_note_drops ON sql_drop EXECUTE FUNCTION audit.note_drops();
+COMMENT ON EVENT TRIGGER sentient_edge_note_drops IS 'Writes an audit entry for each audited table or partition that is dropped';
+
+-- TRUNCATE triggers are not cloned to partitions; here they are.
+CREATE FUNCTION audit.follow_partitions() RETURNS event_trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	command text;
+BEGIN
+	FOR command IN
+		SELECT format('CREATE TRIGGER %1$I BEFORE TRUNCATE ON %2$s FOR EACH STATEMENT EXECUTE FUNCTION %3$s;'
+					  'ALTER TABLE %2$s ENABLE ALWAYS TRIGGER %1$I', t.tgname, p.child::regclass, t.tgfoid::regprocedure)
+		  FROM pg_event_trigger_ddl_commands() c
+		 CROSS JOIN LATERAL (SELECT inhrelid, inhparent FROM pg_inherits WHERE inhrelid = c.objid AND c.command_tag = 'CREATE TABLE'
+							 UNION SELECT relid, c.objid FROM pg_partition_tree(c.objid) WHERE relid <> c.objid) p (child, parent)
+		  JOIN pg_trigger t ON t.tgrelid = p.parent AND t.tgenabled <> 'D' AND t.tgtype & 34 = 34
+		   AND t.tgfoid IN ('audit.capture_truncate()'::regprocedure, 'audit.append_only()'::regprocedure)
+		 WHERE c.classid = 'pg_class'::regclass AND NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = p.child AND tgname = t.tgname)
+	LOOP
+		EXECUTE command;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION audit.follow_partitions() IS
+	'Event trigger (ddl_command_end): gives partitions the TRUNCATE trigger of their audited or append-only table. For the event trigger only.';
+CREATE EVENT TRIGGER sentient_edge_follow_partitions ON ddl_command_end
+	WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE') EXECUTE FUNCTION audit.follow_partitions();
+COMMENT ON EVENT TRIGGER sentient_edge_follow_partitions IS 'Gives partitions the TRUNCATE trigger of their audited or append-only table';
+
+CREATE FUNCTION audit.suspend_capture(suspend boolean) RETURNS integer
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	command text;
+	changed integer := 0;
+BEGIN
+	-- Before it is captured again: a restore makes no entries.
+	DELETE FROM audit.targets a WHERE NOT suspend AND NOT EXISTS (SELECT FROM pg_class WHERE oid = a.table_id);
+	INSERT INTO audit.targets (table_id)
+	SELECT t.table_name FROM audit.audited_tables t WHERE NOT suspend AND t.enabled_at IS NULL ON CONFLICT DO NOTHING;
+	FOR command IN
+		SELECT format('ALTER TABLE %s %s TRIGGER %I', t.tgrelid::regclass, CASE WHEN suspend THEN 'DISABLE' ELSE 'ENABLE ALWAYS' END, t.tgname)
+		  FROM pg_trigger t JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = t.tgrelid AND d.deptype = 'e'
+		 WHERE t.tgfoid IN ('audit.capture_row()'::regprocedure, 'audit.capture_truncate()'::regprocedure)
+		   AND t.tgenabled <> CASE WHEN suspend THEN 'D' ELSE 'A' END ORDER BY t.tgrelid::oid, t.tgname
+	LOOP
+		EXECUTE command;
+		changed := changed + 1;
+	END LOOP;
+	RETURN changed;
+END
+$$;
+COMMENT ON FUNCTION audit.suspend_capture(boolean) IS
+'Has the extension''s own tables captured no more while a dump is restored, or again, and registers the audited tables that the dump has brought; returns the number of triggers changed. sentient_edge.enforce_foreign_keys calls it. For superusers.';
+
+--
+-- Reading
+--
+
+CREATE FUNCTION audit.row_history(table_name regclass, key jsonb)
+RETURNS TABLE (audit_id bigint, occurred_at timestamptz, operation "char", old_values jsonb, new_values jsonb, user_id uuid,
+	db_role text, session_role text, client_addr inet, application_name text, statement_at timestamptz, transaction_id xid8,
+	query_id bigint, row_key jsonb)
+LANGUAGE sql STABLE PARALLEL SAFE ROWS 20
+SET search_path = pg_catalog, pg_temp
+AS $$
+	-- An UPDATE of the key has the new one as row_key: what was before is under the old.
+	WITH RECURSIVE named AS (
+		SELECT n.nspname::text AS schema_name, c.relname::text AS name
+		  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = row_history.table_name
+	), trail AS (
+		SELECT l.*, row_history.key AS sought FROM named n JOIN audit.log l
+			ON jsonb_hash_extended(l.row_key, hashtextextended(l.table_name, hashtextextended(l.schema_name, 0)))
+			 = jsonb_hash_extended(row_history.key, hashtextextended(n.name COLLATE "C", hashtextextended(n.schema_name COLLATE "C", 0)))
+		   AND l.row_key = row_history.key AND l.table_name = n.name AND l.schema_name = n.schema_name
+		UNION ALL
+		SELECT l.*, p.key FROM trail t
+		 CROSS JOIN LATERAL (SELECT t.row_key || jsonb_object_agg(k, t.old_values -> k) AS key
+							   FROM jsonb_object_keys(t.row_key) AS k WHERE t.old_values ? k) p
+		  JOIN audit.log l
+			ON jsonb_hash_extended(l.row_key, hashtextextended(l.table_name, hashtextextended(l.schema_name, 0)))
+			 = jsonb_hash_extended(p.key, hashtextextended(t.table_name, hashtextextended(t.schema_name, 0)))
+		   AND l.row_key = p.key AND l.table_name = t.table_name AND l.schema_name = t.schema_name AND l.audit_id < t.audit_id
+		 WHERE t.operation = 'U'
+	)
+	SELECT DISTINCT ON (t.audit_id) t.audit_id, t.occurred_at, t.operation, t.old_values, t.new_values, t.user_id, t.db_role,
+		   coalesce(t.session_role, t.db_role), t.client_addr, t.application_name, coalesce(t.statement_at, t.occurred_at),
+		   t.transaction_id, t.query_id, t.row_key
+	  FROM trail t ORDER BY t.audit_id
+$$;
+COMMENT ON FUNCTION audit.row_history(regclass, jsonb) IS
+'Who changed a row when: its entries in order, found through an index over all partitions. key is the row''s primary key as an object, such as {"drone_id": "..."}; entries from before the key was changed come with it. session_role and statement_at are told in every row. A table''s entries have the name that it had then. May be called by sentient_admin.';
+
+CREATE FUNCTION audit.activity(from_time timestamptz DEFAULT now() - interval '30 days', to_time timestamptz DEFAULT now())
+RETURNS TABLE (day date, user_id uuid, db_role text, inserted bigint, updated bigint, deleted bigint, truncated bigint,
+	transactions bigint, tables text[], first_at timestamptz, last_at timestamptz)
+LANGUAGE sql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+SET timezone = 'UTC'
+AS $$
+	SELECT l.occurred_at::date, l.user_id, l.db_role, count(*) FILTER (WHERE l.operation = 'I'),
+		   count(*) FILTER (WHERE l.operation = 'U'), count(*) FILTER (WHERE l.operation = 'D'),
+		   count(*) FILTER (WHERE l.operation = 'T'), count(DISTINCT l.transaction_id),
+		   array_agg(DISTINCT l.schema_name || '.' || l.table_name), min(l.occurred_at), max(l.occurred_at)
+	  FROM audit.log l WHERE l.occurred_at >= from_time AND l.occurred_at < to_time
+	 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+$$;
+COMMENT ON FUNCTION audit.activity(timestamptz, timestamptz) IS
+'What each user, and each database role where no user is known, changed on each day (UTC) from from_time to before to_time, by default the last 30 days. May be called by sentient_admin.';
+GRANT EXECUTE ON FUNCTION audit.row_history(regclass, jsonb), audit.activity(timestamptz, timestamptz) TO sentient_admin;
+
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON audit.log FOR EACH ROW EXECUTE FUNCTION audit.append_only();
+CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON audit.log FOR EACH STATEMENT EXECUTE FUNCTION audit.append_only();
+ALTER TABLE audit.log ENABLE ALWAYS TRIGGER append_only, ENABLE ALWAYS TRIGGER append_only_truncate;
 
 GRANT SELECT ON audit.log, audit.log_template, audit.log_audit_id_seq TO sentient_admin;
 

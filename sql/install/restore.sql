@@ -1,7 +1,8 @@
 /*
  * restore.sql
  *		Foreign keys between the extension's tables, and triggers that open sealed
- *		values, stand back while a dump is restored.
+ *		values, stand back while a dump is restored, and so does the capture of
+ *		changes: what a dump brings has its entries already.
  *
  * For an ordinary table a dump adds foreign keys after all data.  Those of a
  * member table are there as soon as CREATE EXTENSION has run.  Plain dumps sort
@@ -49,11 +50,12 @@ BEGIN
 		EXECUTE command;
 		changed := changed + 1;
 	END LOOP;
+	PERFORM audit.suspend_capture(NOT enforce);
 	RETURN changed;
 END
 $$;
 COMMENT ON FUNCTION sentient_edge.enforce_foreign_keys(boolean) IS
-'Enforces the foreign keys and sealed columns of the extension''s tables again after pg_restore --no-acl (other restores do it themselves), or suspends them; returns the number of triggers changed. For superusers.';
+'Enforces the foreign keys and sealed columns of the extension''s tables, and captures their changes, again after pg_restore --no-acl (other restores do it themselves), or suspends all that; returns the number of triggers of foreign keys and sealed columns changed. For superusers.';
 
 CREATE FUNCTION sentient_edge.watch_restore() RETURNS event_trigger
 LANGUAGE plpgsql

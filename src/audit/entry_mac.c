@@ -5,7 +5,8 @@
  *
  * The value is the id of the data key (16 bytes) and the first 16 bytes of
  * HMAC-SHA-256 over the canonical bytes, under the key's subkey "audit entry 1".
- * Called by capture for each entry, and by the ledger before it seals one.
+ * Called by log_write.c for each entry, which has had the key made if it could be,
+ * and by the ledger before it seals one.
  */
 #include "postgres.h"
 
@@ -22,13 +23,12 @@
 bytea *
 audit_entry_mac(StringInfo bytes)
 {
-	const DataKey *key;
+	const DataKey *key = data_key_active_if_any(KEY_AUDIT_MAC);
 	uint8		mac[CRYPTO_MAC_BYTES];
 	bytea	   *value;
 
-	if (!data_keys_available())
+	if (key == NULL)
 		return NULL;
-	key = data_key_active(KEY_AUDIT_MAC);
 	data_key_mac(key, MAC_LABEL, bytes->data, bytes->len, mac);
 	value = palloc(VARHDRSZ + MAC_VALUE_BYTES);
 	SET_VARSIZE(value, VARHDRSZ + MAC_VALUE_BYTES);

@@ -229,16 +229,25 @@ partition_fill(const PartitionPlan *plan, const PartitionMade *made)
 	Oid			user;
 	int			security;
 	int			nest_level = NewGUCNestLevel();
-	uint64		moved;
+	uint64		moved = 0;
 
 	sql_set_local("session_replication_role", "replica");
 	GetUserIdAndSecContext(&user, &security);
 	SetUserIdAndSecContext(plan->owner, security | SECURITY_RESTRICTED_OPERATION);
-	moved = sql_query(psprintf("WITH moved AS (DELETE FROM ONLY %s WHERE %s >= $1 AND %s < $2 RETURNING %s)"
-							   " INSERT INTO %s (%s) SELECT %s FROM moved",
-							   plan->default_name, control, control, plan->columns,
-							   quote_qualified_identifier(plan->table->schema, made->name), plan->columns, plan->columns),
-					  2, types, values);
+	managed_housekeeping = true;
+	PG_TRY();
+	{
+		moved = sql_query(psprintf("WITH moved AS (DELETE FROM ONLY %s WHERE %s >= $1 AND %s < $2 RETURNING %s)"
+								   " INSERT INTO %s (%s) SELECT %s FROM moved",
+								   plan->default_name, control, control, plan->columns,
+								   quote_qualified_identifier(plan->table->schema, made->name), plan->columns, plan->columns),
+						  2, types, values);
+	}
+	PG_FINALLY();
+	{
+		managed_housekeeping = false;
+	}
+	PG_END_TRY();
 	SetUserIdAndSecContext(user, security);
 	AtEOXact_GUC(false, nest_level);
 	return moved;

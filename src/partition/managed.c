@@ -45,12 +45,15 @@
 #include "errors.h"
 #include "partition/find.h"
 #include "partition/managed.h"
+#include "partition/partition.h"
 #include "partition/partman.h"
 
 const ManagedTable managed_tables[MANAGED_TABLES] = {
 	{"telemetry", "drone_telemetry", "recorded_at", offsetof(SentientSettings, telemetry)},
 	{"audit", "log", "occurred_at", offsetof(SentientSettings, audit)},
 };
+
+bool		managed_housekeeping = false;
 
 PG_FUNCTION_INFO_V1(adopt_partitioned_table);
 PG_FUNCTION_INFO_V1(ddl_starts);
@@ -59,6 +62,12 @@ static void depend_on_extension(Oid relid, Oid extension);
 static void restore_creates(CreateStmt *statement);
 static void extension_drops(DropStmt *statement);
 static bool managed_pristine(const ManagedTable *table, Relation parent);
+
+bool
+partition_housekeeping(void)
+{
+	return managed_housekeeping;
+}
 
 char *
 managed_name(const ManagedTable *table)
@@ -237,6 +246,22 @@ ddl_starts(PG_FUNCTION_ARGS)
 	PG_RETURN_NULL();
 }
 
+/* Drop a table that nothing is in. */
+static void
+make_way(const ManagedTable *table)
+{
+	managed_housekeeping = true;
+	PG_TRY();
+	{
+		(void) sql_query(psprintf("DROP TABLE %s", quote_qualified_identifier(table->schema, table->name)), 0, NULL, NULL);
+	}
+	PG_FINALLY();
+	{
+		managed_housekeeping = false;
+	}
+	PG_END_TRY();
+}
+
 /* A table is about to be created: make way if a dump brings a managed one. */
 static void
 restore_creates(CreateStmt *statement)
@@ -270,7 +295,7 @@ restore_creates(CreateStmt *statement)
 		Datum		values[1] = {CStringGetTextDatum(managed_name(table))};
 
 		table_close(parent, AccessShareLock);
-		(void) sql_query(psprintf("DROP TABLE %s", quote_qualified_identifier(table->schema, table->name)), 0, NULL, NULL);
+		make_way(table);
 		(void) sql_query("UPDATE sentient_edge.managed_tables SET restored_at = statement_timestamp() WHERE table_name = $1",
 						 1, types, values);
 		ereport(DEBUG1, (errmsg_internal("dropped pristine table \"%s.%s\" for the one that is restored",

@@ -21,6 +21,9 @@ typedef struct ManagedTable
 #define MANAGED_TABLES			2
 extern const ManagedTable managed_tables[MANAGED_TABLES];
 
+/* What partition_housekeeping() tells; set under PG_TRY. */
+extern bool managed_housekeeping;
+
 /* "telemetry.drone_telemetry", as pg_partman writes it. */
 extern char *managed_name(const ManagedTable *table);
 

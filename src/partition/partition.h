@@ -44,4 +44,11 @@ extern void partition_ensure(Oid parent, const TimestampTz *times, int ntimes);
  */
 extern void partition_request_drain(Oid parent);
 
+/*
+ * True while rows are moved from a default partition to their own, or a table
+ * makes way for the one that a dump restores: for triggers, to which that is no
+ * change.
+ */
+extern bool partition_housekeeping(void);
+
 #endif							/* SENTIENT_PARTITION_H */

@@ -26,7 +26,7 @@ SELECT is_empty($$SELECT o.oid::regclass FROM ours o, aclexplode(o.relacl) a WHE
 -- schemas
 SELECT results_eq(format($$SELECT n FROM unnest('{analytics,audit,auth,core,sentient_edge,telemetry}'::text[]) AS n WHERE has_schema_privilege(%L, n, 'USAGE')$$, role),
 	format('SELECT unnest(%L::text[])', schemas), role || ' uses ' || schemas)
-  FROM (VALUES ('sentient_viewer', '{analytics,core,sentient_edge,telemetry}'), ('sentient_analyst', '{analytics,core,sentient_edge,telemetry}'),
+  FROM (VALUES ('sentient_viewer', '{analytics,audit,core,sentient_edge,telemetry}'), ('sentient_analyst', '{analytics,audit,core,sentient_edge,telemetry}'),
 			   ('sentient_operator', '{analytics,audit,core,sentient_edge,telemetry}'), ('sentient_admin', '{analytics,audit,auth,core,sentient_edge,telemetry}'),
 			   ('sentient_app', '{}')) AS v (role, schemas);
 SELECT is_empty($$SELECT r, n FROM unnest('{sentient_viewer,sentient_analyst,sentient_operator,sentient_admin}'::name[]) AS r,

@@ -1,0 +1,128 @@
+/*
+ * table_trigger.c
+ *		What happens to an audited table as a whole: TRUNCATE and DROP.
+ *
+ * TRUNCATE comes by a BEFORE STATEMENT trigger, while the rows can still be
+ * counted; PostgreSQL clones no such trigger to partitions, so the event trigger
+ * audit.follow_partitions() does.  DROP comes by an event trigger after the fact,
+ * of tables and partitions that had the row trigger.  Entries have operation T and
+ * no key; old_values tells the number of rows, new_values what happened.
+ *
+ * Rows are counted up to COUNTED_BYTES of table; beyond that the number is
+ * estimated from the statistics.  Runs under the lock of TRUNCATE or DROP.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "commands/event_trigger.h"
+#include "commands/extension.h"
+#include "commands/trigger.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "audit/capture.h"
+#include "audit/log_write.h"
+#include "audit/targets.h"
+#include "base/sql.h"
+#include "partition/partition.h"
+
+#define COUNTED_BYTES			"67108864"
+
+PG_FUNCTION_INFO_V1(audit_capture_truncate);
+PG_FUNCTION_INFO_V1(audit_note_drops);
+
+static void truncate_entry(Oid relid);
+
+/* audit.capture_truncate(): the trigger. */
+Datum
+audit_capture_truncate(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
+		!TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("capture_truncate must be a BEFORE TRUNCATE trigger")));
+	truncate_entry(RelationGetRelid(trigger->tg_relation));
+	return PointerGetDatum(NULL);
+}
+
+/* An entry of a table that is about to lose all its rows. */
+static void
+truncate_entry(Oid relid)
+{
+	char	   *schema = get_namespace_name(get_rel_namespace(relid));
+	char	   *table = get_rel_name(relid);
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(relid)};
+	bool		isnull;
+	bool		exact;
+	Jsonb	   *rows;
+	Jsonb	   *marker;
+	SqlScope	scope = sql_begin(0);
+
+	(void) sql_query("SELECT sum(pg_relation_size(relid)) <= " COUNTED_BYTES
+					 " FROM (SELECT relid FROM pg_partition_tree($1) WHERE isleaf"
+					 "       UNION SELECT $1::regclass) AS t", 1, types, values);
+	exact = DatumGetBool(sql_value(0, 0, &isnull)) && !isnull;
+	if (exact)
+		(void) sql_query(psprintf("SELECT jsonb_build_object('rows', count(*), 'exact', true),"
+								  " jsonb_build_object('event', 'truncate') FROM %s",
+								  quote_qualified_identifier(schema, table)), 0, NULL, NULL);
+	else
+		(void) sql_query("SELECT jsonb_build_object('rows', coalesce(sum(round(c.reltuples"
+						 "  * (pg_relation_size(c.oid) / current_setting('block_size')::float8 / c.relpages)))"
+						 "  FILTER (WHERE c.relpages > 0 AND c.reltuples > 0), 0)::bigint, 'exact', false),"
+						 " jsonb_build_object('event', 'truncate') FROM pg_class c"
+						 " WHERE c.relkind = 'r' AND c.oid IN (SELECT relid FROM pg_partition_tree($1) UNION SELECT $1)",
+						 1, types, values);
+	rows = DatumGetJsonbP(sql_value(0, 0, &isnull));
+	marker = DatumGetJsonbP(sql_value(0, 1, &isnull));
+	SetUserIdAndSecContext(scope.user, scope.security);
+	capture_add('T', schema, table, NULL, rows, marker);
+	sql_end(&scope);
+}
+
+/*
+ * audit.note_drops(): the sql_drop event trigger.  What is dropped is gone by now
+ * but for its statistics.
+ */
+Datum
+audit_note_drops(PG_FUNCTION_ARGS)
+{
+	SqlScope	scope;
+	uint64		n;
+	bool		isnull;
+
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("note_drops must be called as an event trigger")));
+	if (creating_extension || partition_housekeeping() || !log_exists())
+		PG_RETURN_NULL();
+
+	scope = sql_begin(0);
+	(void) sql_query("DELETE FROM audit.targets WHERE table_id::oid IN (SELECT objid FROM pg_event_trigger_dropped_objects()"
+					 " WHERE classid = 'pg_class'::regclass AND objsubid = 0)", 0, NULL, NULL);
+	n = sql_query("SELECT d.schema_name, d.object_name,"
+				  " jsonb_build_object('rows', coalesce(pg_stat_get_live_tuples(d.objid), 0), 'exact', false),"
+				  " jsonb_build_object('event', 'drop')"
+				  " FROM pg_event_trigger_dropped_objects() d"
+				  " WHERE d.object_type = 'table' AND EXISTS (SELECT FROM pg_event_trigger_dropped_objects() t"
+				  "       WHERE t.object_type = 'trigger' AND t.address_names ="
+				  "             ARRAY[d.schema_name, d.object_name, '" TARGET_ROW_TRIGGER "'])"
+				  " ORDER BY 1, 2", 0, NULL, NULL);
+	for (uint64 i = 0; i < n; i++)
+	{
+		SetUserIdAndSecContext(scope.user, scope.security);
+		capture_add('T', sql_string(i, 0), sql_string(i, 1), NULL,
+					DatumGetJsonbP(sql_value(i, 2, &isnull)), DatumGetJsonbP(sql_value(i, 3, &isnull)));
+	}
+	sql_end(&scope);
+	PG_RETURN_NULL();
+}

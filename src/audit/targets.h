@@ -1,0 +1,35 @@
+/*
+ * targets.h
+ *		The tables whose changes are captured.
+ */
+#ifndef SENTIENT_AUDIT_TARGETS_H
+#define SENTIENT_AUDIT_TARGETS_H
+
+#include "nodes/bitmapset.h"
+#include "utils/jsonb.h"
+#include "utils/relcache.h"
+#include "utils/reltrigger.h"
+
+/* Triggers that audit.enable makes. */
+#define TARGET_ROW_TRIGGER		"sentient_audit_row"
+#define TARGET_TRUNCATE_TRIGGER	"sentient_audit_truncate"
+
+struct ImageShape;
+
+/* A table as its row trigger says. */
+typedef struct Target
+{
+	Oid			relid;			/* hash key */
+	bool		stale;
+	MemoryContext context;
+	char	   *schema_name;	/* of the table that audit.enable was called for, */
+	char	   *table_name;		/* of which this one may be a partition */
+	struct ImageShape *shape;
+} Target;
+
+extern void targets_init(void);
+
+/* What the trigger of the relation captures; valid until the next call. */
+extern Target *target_get(Relation rel, const Trigger *trigger);
+
+#endif							/* SENTIENT_AUDIT_TARGETS_H */
