@@ -167,27 +167,7 @@ COMMENT ON EVENT TRIGGER sentient_edge_note_drops IS 'Writes an audit entry for 
 
 -- TRUNCATE triggers are not cloned to partitions; here they are.
 CREATE FUNCTION audit.follow_partitions() RETURNS event_trigger
-LANGUAGE plpgsql
-SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	command text;
-BEGIN
-	FOR command IN
-		SELECT format('CREATE TRIGGER %1$I BEFORE TRUNCATE ON %2$s FOR EACH STATEMENT EXECUTE FUNCTION %3$s;'
-					  'ALTER TABLE %2$s ENABLE ALWAYS TRIGGER %1$I', t.tgname, p.child::regclass, t.tgfoid::regprocedure)
-		  FROM pg_event_trigger_ddl_commands() c
-		 CROSS JOIN LATERAL (SELECT inhrelid, inhparent FROM pg_inherits WHERE inhrelid = c.objid AND c.command_tag = 'CREATE TABLE'
-							 UNION SELECT relid, c.objid FROM pg_partition_tree(c.objid) WHERE relid <> c.objid) p (child, parent)
-		  JOIN pg_trigger t ON t.tgrelid = p.parent AND t.tgenabled <> 'D' AND t.tgtype & 34 = 34
-		   AND t.tgfoid IN ('audit.capture_truncate()'::regprocedure, 'audit.append_only()'::regprocedure)
-		 WHERE c.classid = 'pg_class'::regclass AND NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = p.child AND tgname = t.tgname)
-	LOOP
-		EXECUTE command;
-	END LOOP;
-END
-$$;
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'audit_follow_partitions';
 COMMENT ON FUNCTION audit.follow_partitions() IS
 	'Event trigger (ddl_command_end): gives partitions the TRUNCATE trigger of their audited or append-only table. For the event trigger only.';
 CREATE EVENT TRIGGER sentient_edge_follow_partitions ON ddl_command_end
@@ -280,6 +260,8 @@ GRANT EXECUTE ON FUNCTION audit.row_history(regclass, jsonb), audit.activity(tim
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON audit.log FOR EACH ROW EXECUTE FUNCTION audit.append_only();
 CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON audit.log FOR EACH STATEMENT EXECUTE FUNCTION audit.append_only();
 ALTER TABLE audit.log ENABLE ALWAYS TRIGGER append_only, ENABLE ALWAYS TRIGGER append_only_truncate;
+CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON audit.log_default FOR EACH STATEMENT EXECUTE FUNCTION audit.append_only();
+ALTER TABLE audit.log_default ENABLE ALWAYS TRIGGER append_only_truncate;
 
 GRANT SELECT ON audit.log, audit.log_template, audit.log_audit_id_seq TO sentient_admin;
 

@@ -46,6 +46,9 @@ CREATE TRIGGER sentient_audit_row AFTER UPDATE OR DELETE ON telemetry.drone_tele
 CREATE TRIGGER sentient_audit_truncate BEFORE TRUNCATE ON telemetry.drone_telemetry
 	FOR EACH STATEMENT EXECUTE FUNCTION audit.capture_truncate();
 ALTER TABLE telemetry.drone_telemetry ENABLE ALWAYS TRIGGER sentient_audit_row, ENABLE ALWAYS TRIGGER sentient_audit_truncate;
+CREATE TRIGGER sentient_audit_truncate BEFORE TRUNCATE ON telemetry.drone_telemetry_default
+	FOR EACH STATEMENT EXECUTE FUNCTION audit.capture_truncate();
+ALTER TABLE telemetry.drone_telemetry_default ENABLE ALWAYS TRIGGER sentient_audit_truncate;
 INSERT INTO audit.targets (table_id) VALUES ('telemetry.drone_telemetry');
 
 -- Counts the triggers that it has now.

@@ -37,6 +37,7 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "audit/table_trigger.h"
 #include "audit/targets.h"
 #include "base/sql.h"
 #include "compat.h"
@@ -110,6 +111,7 @@ audit_enable(PG_FUNCTION_ARGS)
 								  " FOR EACH STATEMENT EXECUTE FUNCTION audit.capture_truncate()", table), 0, NULL, NULL);
 		(void) sql_query(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER " TARGET_ROW_TRIGGER
 								  ", ENABLE ALWAYS TRIGGER " TARGET_TRUNCATE_TRIGGER, table), 0, NULL, NULL);
+		truncate_triggers_follow(relid);
 		values[1] = CStringGetTextDatum(GetUserNameFromId(scope.user, false));
 		(void) sql_query("INSERT INTO audit.targets (table_id, enabled_by) VALUES ($1, $2)"
 						 " ON CONFLICT (table_id) DO UPDATE SET enabled_by = EXCLUDED.enabled_by, enabled_at = EXCLUDED.enabled_at",

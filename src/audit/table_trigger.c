@@ -19,12 +19,14 @@
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "nodes/parsenodes.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
 #include "audit/capture.h"
 #include "audit/log_write.h"
+#include "audit/table_trigger.h"
 #include "audit/targets.h"
 #include "base/sql.h"
 #include "partition/partition.h"
@@ -33,6 +35,7 @@
 
 PG_FUNCTION_INFO_V1(audit_capture_truncate);
 PG_FUNCTION_INFO_V1(audit_note_drops);
+PG_FUNCTION_INFO_V1(audit_follow_partitions);
 
 static void truncate_entry(Oid relid);
 
@@ -123,6 +126,78 @@ audit_note_drops(PG_FUNCTION_ARGS)
 		capture_add('T', sql_string(i, 0), sql_string(i, 1), NULL,
 					DatumGetJsonbP(sql_value(i, 2, &isnull)), DatumGetJsonbP(sql_value(i, 3, &isnull)));
 	}
+	sql_end(&scope);
+	PG_RETURN_NULL();
+}
+
+void
+truncate_triggers_follow(Oid relid)
+{
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(relid)};
+	char	  **commands;
+	uint64		n;
+
+	n = sql_query("SELECT format('CREATE TRIGGER %1$I BEFORE TRUNCATE ON %2$s FOR EACH STATEMENT EXECUTE FUNCTION %3$s;"
+				  " ALTER TABLE %2$s ENABLE ALWAYS TRIGGER %1$I', t.tgname, p.child::regclass, t.tgfoid::regprocedure)"
+				  " FROM (SELECT inhrelid, inhparent FROM pg_inherits WHERE inhrelid = $1"
+				  "       UNION SELECT relid, $1 FROM pg_partition_tree($1) WHERE relid <> $1) AS p (child, parent)"
+				  " JOIN pg_trigger t ON t.tgrelid = p.parent AND t.tgenabled <> 'D' AND t.tgtype & 34 = 34"
+				  "  AND t.tgfoid IN ('audit.capture_truncate()'::regprocedure, 'audit.append_only()'::regprocedure)"
+				  " WHERE NOT EXISTS (SELECT FROM pg_trigger o WHERE o.tgrelid = p.child AND o.tgname = t.tgname)"
+				  "   AND EXISTS (SELECT FROM pg_class c WHERE c.oid = p.child AND c.relispartition)",
+				  1, types, values);
+	commands = palloc(sizeof(char *) * Max(n, 1));
+	for (uint64 i = 0; i < n; i++)
+		commands[i] = sql_string(i, 0);
+	for (uint64 i = 0; i < n; i++)
+		(void) sql_query(commands[i], 0, NULL, NULL);
+}
+
+/* Does the statement bring a partition?  A dump attaches partitions before it makes triggers. */
+static bool
+brings_partition(Node *statement)
+{
+	ListCell   *cell;
+
+	if (IsA(statement, CreateStmt))
+		return castNode(CreateStmt, statement)->partbound != NULL;
+	if (IsA(statement, AlterTableStmt))
+	{
+		foreach(cell, castNode(AlterTableStmt, statement)->cmds)
+		{
+			if (lfirst_node(AlterTableCmd, cell)->subtype == AT_AttachPartition)
+				return true;
+		}
+	}
+	return false;
+}
+
+/* audit.follow_partitions(): the ddl_command_end event trigger. */
+Datum
+audit_follow_partitions(PG_FUNCTION_ARGS)
+{
+	EventTriggerData *event = (EventTriggerData *) fcinfo->context;
+	SqlScope	scope;
+	Oid		   *relids;
+	uint64		n;
+	bool		isnull;
+
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("follow_partitions must be called as an event trigger")));
+	if (IsBinaryUpgrade || !brings_partition(event->parsetree))
+		PG_RETURN_NULL();
+
+	scope = sql_begin(0);
+	n = sql_query("SELECT objid FROM pg_event_trigger_ddl_commands()"
+				  " WHERE classid = 'pg_class'::regclass AND object_type = 'table'", 0, NULL, NULL);
+	relids = palloc(sizeof(Oid) * Max(n, 1));
+	for (uint64 i = 0; i < n; i++)
+		relids[i] = DatumGetObjectId(sql_value(i, 0, &isnull));
+	for (uint64 i = 0; i < n; i++)
+		truncate_triggers_follow(relids[i]);
 	sql_end(&scope);
 	PG_RETURN_NULL();
 }
