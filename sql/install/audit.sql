@@ -163,6 +163,7 @@ CREATE FUNCTION audit.note_drops() RETURNS event_trigger
 COMMENT ON FUNCTION audit.note_drops() IS
 	'Event trigger (sql_drop): writes an entry for each audited table or partition that is dropped. For the event trigger only.';
 CREATE EVENT TRIGGER sentient_edge_note_drops ON sql_drop EXECUTE FUNCTION audit.note_drops();
+ALTER EVENT TRIGGER sentient_edge_note_drops ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER sentient_edge_note_drops IS 'Writes an audit entry for each audited table or partition that is dropped';
 
 -- TRUNCATE triggers are not cloned to partitions; here they are.
@@ -172,6 +173,7 @@ COMMENT ON FUNCTION audit.follow_partitions() IS
 	'Event trigger (ddl_command_end): gives partitions the TRUNCATE trigger of their audited or append-only table. For the event trigger only.';
 CREATE EVENT TRIGGER sentient_edge_follow_partitions ON ddl_command_end
 	WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE') EXECUTE FUNCTION audit.follow_partitions();
+ALTER EVENT TRIGGER sentient_edge_follow_partitions ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER sentient_edge_follow_partitions IS 'Gives partitions the TRUNCATE trigger of their audited or append-only table';
 
 CREATE FUNCTION audit.suspend_capture(suspend boolean) RETURNS integer
