@@ -14,6 +14,12 @@ use SentientEdge;
 
 my ($key_a, $key_b, $key_c) = map { sprintf '%064x', 0xfeed0000 + $_ } 1 .. 3;
 
+# The audit trail and its ledger have keys of their own, made when they need them.
+my $ours = "purpose IN ('field', 'search', 'token')";
+my $to_wrap = q{SELECT count(*) FROM sentient_edge.data_keys WHERE state <> 'destroyed' AND master_fingerprint <>
+	(SELECT master_fingerprint FROM sentient_edge.key_status() WHERE kind = 'master key' AND state = 'active')};
+my $count;
+
 delete @ENV{qw(SENTIENT_EDGE_MASTER_KEY DATABASE_ENCRYPTION_KEY)};
 
 # Start or restart a server whose key file has these keys; the active one first.
@@ -74,7 +80,7 @@ my @sessions = map {
 } 1 .. 24;
 finish($_->{run}) for @sessions;
 is(join(' ', sort map { ${ $_->{out} } =~ s/\n//r . ${ $_->{err} } } @sessions), join(' ', sort map { "v$_" } 1 .. 24), 'many use keys for the first time at once');
-is($node->safe_psql('fleet', 'SELECT purpose, state, count(*) FROM sentient_edge.data_keys GROUP BY 1, 2 ORDER BY 1'), "field|active|1\nsearch|active|1", 'and get one of each');
+is($node->safe_psql('fleet', "SELECT purpose, state, count(*) FROM sentient_edge.data_keys WHERE $ours GROUP BY 1, 2 ORDER BY 1"), "field|active|1\nsearch|active|1", 'and get one of each');
 is($node->safe_psql('fleet', 'SELECT DISTINCT problem IS NULL FROM sentient_edge.key_status()'), 't', 'without a problem');
 
 # ---- a rollback takes no key with it ----
@@ -88,7 +94,16 @@ is($node->safe_psql('single', q{SET client_min_messages = warning; BEGIN; CREATE
 	SELECT sentient_edge.unseal(sentient_edge.seal('early', 'c', true), 'c'); COMMIT}), 'early', 'a key is made in the transaction that creates the extension');
 is($node->safe_psql('single', q{BEGIN; SELECT sentient_edge.rotate_master_key(); SELECT sentient_edge.rotate_data_key('field') IS NOT NULL;
 	SELECT sentient_edge.unseal(sentient_edge.seal('locked', 'c'), 'c'); COMMIT}), "0\nt\nlocked", 'or in one that holds a lock on the keys');
-is($node->safe_psql('single', "SELECT purpose, state, count(*) FROM sentient_edge.data_keys GROUP BY 1, 2 ORDER BY 1, 2"), "field|active|1\nfield|decrypt_only|1\nsearch|active|1", 'which leaves the right keys');
+is($node->safe_psql('single', "SELECT purpose, state, count(*) FROM sentient_edge.data_keys WHERE $ours GROUP BY 1, 2 ORDER BY 1, 2"), "field|active|1\nfield|decrypt_only|1\nsearch|active|1", 'which leaves the right keys');
+
+# A trigger of the table that wants a key itself, as the audit trail has one.
+$node->safe_psql('single', q{CREATE TABLE noted (value sentient_edge.sealed); CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+	$$BEGIN INSERT INTO public.noted VALUES (sentient_edge.seal(NEW.purpose, 'c', true)); RETURN NULL; END$$;
+	CREATE TRIGGER note AFTER INSERT ON sentient_edge.data_keys FOR EACH ROW EXECUTE FUNCTION note();
+	DELETE FROM sentient_edge.data_keys});
+$node->safe_psql('single', "SELECT sentient_edge.rotate_data_key('token')");
+is($node->safe_psql('single', "SELECT string_agg(DISTINCT sentient_edge.unseal(value, 'c'), ' ' ORDER BY sentient_edge.unseal(value, 'c')) FROM noted WHERE sentient_edge.unseal(value, 'c') IN ('field', 'search', 'token')"),
+	'field search token', 'a trigger may need keys while one is made, even that one');
 
 # ---- rotation of a data key is seen by sessions that are open ----
 
@@ -106,7 +121,7 @@ my $count_of = "SELECT count(*) FROM secrets WHERE sentient_edge.unseal(value, '
 
 # ---- rotation of the master key ----
 
-my $fingerprints = 'SELECT string_agg(DISTINCT master_fingerprint, \',\') FROM sentient_edge.data_keys WHERE state <> \'destroyed\'';
+my $fingerprints = "SELECT string_agg(DISTINCT master_fingerprint, ',') FROM sentient_edge.data_keys WHERE state <> 'destroyed' AND $ours";
 my $fingerprint_a = $node->safe_psql('fleet', $fingerprints);
 with_keys($node, $key_b, $key_a);
 my $fingerprint_b = $node->safe_psql('fleet', "SELECT master_fingerprint FROM sentient_edge.key_status() WHERE kind = 'master key' AND state = 'active'");
@@ -135,12 +150,14 @@ with_keys($node, $key_a, $key_b);
 $session = $node->background_psql('fleet', on_error_stop => 0);
 my $wrapped_by = $node->safe_psql('fleet', $fingerprints);
 my $pid = $session->query_safe('SELECT pg_backend_pid()');
-is($session->query_safe('BEGIN; SELECT sentient_edge.rotate_master_key()'), '4', 'four keys are wrapped anew');
+$count = $node->safe_psql('fleet', $to_wrap);
+cmp_ok($count, '>=', 4, 'there are keys to wrap');
+is($session->query_safe('BEGIN; SELECT sentient_edge.rotate_master_key()'), $count, 'all keys are wrapped anew');
 kill 'KILL', $pid;
 eval { $session->quit; };
 wait_for_server($node);
 is($node->safe_psql('fleet', $fingerprints), $wrapped_by, 'killed before it commits, nothing has changed');
-is($node->safe_psql('fleet', 'SELECT sentient_edge.rotate_master_key()'), '4', 'called again it does it all');
+is($node->safe_psql('fleet', 'SELECT sentient_edge.rotate_master_key()'), $count, 'called again it does it all');
 is($node->safe_psql('fleet', 'SELECT sentient_edge.rotate_master_key()'), '0', 'and has nothing left to do');
 with_keys($node, $key_a);
 is($node->safe_psql('fleet', $count_of), '110', 'without the other master key everything opens');
@@ -189,7 +206,9 @@ fails_with($other, 'SELECT sentient_edge.rotate_master_key()', qr/ERROR:  55000:
 like($other->safe_psql('fleet', "SELECT DISTINCT problem FROM sentient_edge.key_status() WHERE kind = 'data key'"), qr/^wrapped by the master key [0-9a-f]{16}, which this server does not have$/, 'key_status says the same');
 with_keys($other, $key_c, $key_a);
 is($other->safe_psql('fleet', $count_of), '111', 'with both it opens');
-is($other->safe_psql('fleet', 'SELECT sentient_edge.rotate_master_key()'), '5', 'wraps');
+$count = $other->safe_psql('fleet', $to_wrap);
+cmp_ok($count, '>=', 5, 'there are keys to wrap');
+is($other->safe_psql('fleet', 'SELECT sentient_edge.rotate_master_key()'), $count, 'all are wrapped');
 with_keys($other, $key_c);
 is($other->safe_psql('fleet', $count_of), '111', 'and needs its own only');
 
@@ -200,7 +219,7 @@ my $early = $other->safe_psql('again', "SELECT sentient_edge.rotate_data_key('fi
 my $rows = $other->safe_psql('fleet', "COPY sentient_edge.data_keys TO STDOUT");
 ok(IPC::Run::run([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $other->connstr('again'), '-c', 'COPY sentient_edge.data_keys FROM STDIN' ], '<', \"$rows\n", '2>', \$err), 'keys are restored beside one that is there') or diag $err;
 is($other->safe_psql('again', "SELECT state FROM sentient_edge.data_keys WHERE key_id = '$early'"), 'decrypt_only', 'which steps back');
-is($other->safe_psql('again', "SELECT count(*) FROM sentient_edge.data_keys WHERE state = 'active'"), '3', 'one of each is active');
+is($other->safe_psql('again', "SELECT count(*) FROM sentient_edge.data_keys WHERE state = 'active' AND $ours"), '3', 'one of each is active');
 $other->stop;
 
 # ---- exchanged rows ----
