@@ -177,7 +177,6 @@ security_event_begin(SecurityEvent *event, SecurityEventType type, EventOutcome 
 	}
 	if (application_name != NULL)
 		copy_clipped(event->key.application_name, application_name, sizeof(event->key.application_name));
-	events_write_new_id(&event->event_id);
 	event->first_at = event->last_at = GetCurrentTimestamp();
 	event->count = 1;
 	if (current_role != NULL && strcmp(current_role, "none") != 0)
@@ -241,11 +240,12 @@ security_event_queue(const SecurityEvent *event)
 void
 security_event(const SecurityEvent *event)
 {
+	SecurityEvent written = *event;
 	PendingEvent *mine;
 
 	if (!OidIsValid(sql_extension()))
 		return;
-	events_write(event, 1);
+	events_write(&written, 1);
 	if (!event_queue_exists() || npending >= MAX_PENDING)
 		return;
 	mine = MemoryContextAlloc(TopTransactionContext, sizeof(PendingEvent));
@@ -268,7 +268,6 @@ rolled_back(int level)
 		event->key.severity = event_types[event->key.type].failed;
 		strlcpy(event->key.message, "rolled back", sizeof(event->key.message));
 		memset(event->key.message + strlen("rolled back"), 0, sizeof(event->key.message) - strlen("rolled back"));
-		events_write_new_id(&event->event_id);
 		(void) security_event_queue(event);
 		pending = pending->next;
 		npending--;

@@ -87,7 +87,7 @@ typedef struct EventKey
 typedef struct SecurityEvent
 {
 	EventKey	key;
-	pg_uuid_t	event_id;
+	pg_uuid_t	event_id;		/* zeros until it is about to be written */
 	TimestampTz first_at;
 	TimestampTz last_at;
 	int64		count;

@@ -11,17 +11,22 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "executor/executor.h"
 #include "executor/instrument.h"
 #include "lib/ilist.h"
+#include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
 #include "nodes/plannodes.h"
+#include "storage/ipc.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "audit/events_hooks.h"
 #include "audit/events_watch.h"
@@ -281,6 +286,80 @@ action_of(AclMode privileges)
 	return "select";
 }
 
+/* A superuser's access of a moment ago: while it repeats, it is counted here. */
+typedef struct RecentAccess
+{
+	Oid			relid;
+	Oid			role;
+	const char *action;
+	int64		more;			/* since the event was queued */
+	SecurityEvent event;
+} RecentAccess;
+
+#define RECENT_ACCESSES		16
+/* So long, in microseconds. */
+#define RECENT_US			USECS_PER_SEC
+
+static RecentAccess *recent = NULL;
+
+static void
+queue_recent(RecentAccess *access, int64 count)
+{
+	access->event.first_at = access->event.last_at;
+	access->event.last_at = GetCurrentStatementStartTimestamp();
+	access->event.count = count;
+	access->more = 0;
+	(void) security_event_queue(&access->event);
+}
+
+/* The session ends: what was counted here goes to the others. */
+static void
+flush_recent(int code, Datum arg)
+{
+	for (int i = 0; i < RECENT_ACCESSES; i++)
+	{
+		if (recent[i].more > 0)
+			queue_recent(&recent[i], recent[i].more);
+	}
+}
+
+static void
+note_access(Oid relid, Oid namespace, AclMode privileges)
+{
+	const char *action = action_of(privileges);
+	Oid			role = GetOuterUserId();
+	RecentAccess *access;
+
+	if (recent == NULL)
+	{
+		recent = MemoryContextAllocZero(TopMemoryContext, RECENT_ACCESSES * sizeof(RecentAccess));
+		before_shmem_exit(flush_recent, (Datum) 0);
+	}
+	access = &recent[relid % RECENT_ACCESSES];
+	if (access->relid == relid && access->role == role && access->action == action &&
+		strncmp(access->event.key.application_name, application_name, NAMEDATALEN - 1) == 0)
+	{
+		if (GetCurrentStatementStartTimestamp() - access->event.last_at < RECENT_US)
+			access->more++;
+		else
+			queue_recent(access, access->more + 1);
+		return;
+	}
+
+	if (access->more > 0)
+		queue_recent(access, access->more);
+	access->relid = relid;
+	access->role = role;
+	access->action = action;
+	security_event_begin(&access->event, EVENT_SUPERUSER, EVENT_SUCCEEDED);
+	if ((privileges & (ACL_INSERT | ACL_UPDATE | ACL_DELETE)) == 0)
+		security_event_severity(&access->event, SEVERITY_INFO);
+	security_event_object(&access->event,
+						  quote_qualified_identifier(get_namespace_name(namespace), get_rel_name(relid)));
+	security_event_message(&access->event, action);
+	(void) security_event_queue(&access->event);
+}
+
 static void
 note_superuser(const QueryDesc *query)
 {
@@ -289,20 +368,12 @@ note_superuser(const QueryDesc *query)
 	foreach(cell, compat_permissions(query->plannedstmt))
 	{
 		CompatPermission *table = lfirst_node(CompatPermission, cell);
-		AclMode		privileges = table->requiredPerms;
-		SecurityEvent event;
 		Oid			namespace;
 
-		if (!OidIsValid(table->relid) || privileges == 0)
+		if (!OidIsValid(table->relid) || table->requiredPerms == 0)
 			continue;
 		namespace = get_rel_namespace(table->relid);
-		if (!watch_list_own_schema(namespace))
-			continue;
-		security_event_begin(&event, EVENT_SUPERUSER, EVENT_SUCCEEDED);
-		if ((privileges & (ACL_INSERT | ACL_UPDATE | ACL_DELETE)) == 0)
-			security_event_severity(&event, SEVERITY_INFO);
-		security_event_object(&event, quote_qualified_identifier(get_namespace_name(namespace), get_rel_name(table->relid)));
-		security_event_message(&event, action_of(privileges));
-		(void) security_event_queue(&event);
+		if (watch_list_own_schema(namespace))
+			note_access(table->relid, namespace, table->requiredPerms);
 	}
 }

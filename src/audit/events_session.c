@@ -24,6 +24,7 @@
 #include "commands/trigger.h"
 #include "libpq/hba.h"
 #include "miscadmin.h"
+#include "replication/walsender.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -86,6 +87,8 @@ login_event(Port *port, bool succeeded, int sqlerrcode)
 		security_event_detail(&event, "method", hba_authname(port->hba->auth_method));
 	if (sqlerrcode != 0)
 		security_event_detail(&event, "sqlstate", unpack_sql_state(sqlerrcode));
+	if (am_walsender)
+		security_event_detail(&event, "replication", "on");
 	if (port->ssl_in_use)
 		security_event_detail(&event, "tls", "on");
 	(void) security_event_queue(&event);

@@ -89,23 +89,21 @@ PG_FUNCTION_INFO_V1(verify_events);
 static void canonical_bytes(StringInfo bytes, const Datum *values, const bool *nulls);
 static void insert_row(Datum *values, bool *nulls);
 
-void
-events_write_new_id(pg_uuid_t *id)
+/* Give an event its id (version 4), unless it has one. */
+static void
+identify(SecurityEvent *event)
 {
-	/* A random id (version 4), or what the time and the process make of one. */
-	if (!pg_strong_random(id->data, UUID_LEN))
-	{
-		static uint32 counter = 0;
-		TimestampTz now = GetCurrentTimestamp();
+	static const pg_uuid_t none = {{0}};
+	uint8	   *id = event->event_id.data;
 
-		memset(id->data, 0, UUID_LEN);
-		memcpy(id->data, &now, sizeof(now));
-		memcpy(id->data + 8, &MyProcPid, sizeof(MyProcPid));
-		counter++;
-		memcpy(id->data + 12, &counter, sizeof(counter));
-	}
-	id->data[6] = (id->data[6] & 0x0f) | 0x40;
-	id->data[8] = (id->data[8] & 0x3f) | 0x80;
+	if (memcmp(id, none.data, UUID_LEN) != 0)
+		return;
+	if (!pg_strong_random(id, UUID_LEN))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate random values")));
+	id[6] = (id[6] & 0x0f) | 0x40;
+	id[8] = (id[8] & 0x3f) | 0x80;
 }
 
 /* A string of this database: whoever connects may send bytes that are none. */
@@ -158,16 +156,17 @@ details_datum(const SecurityEvent *event)
 }
 
 void
-events_write(const SecurityEvent *events, int n)
+events_write(SecurityEvent *events, int n)
 {
 	SqlScope	scope = sql_begin(0);
 
 	for (int i = 0; i < n; i++)
 	{
-		const SecurityEvent *event = &events[i];
+		SecurityEvent *event = &events[i];
 		Datum		values[COLUMNS];
 		bool		nulls[COLUMNS] = {false};
 
+		identify(event);
 		values[COLUMN_ID] = UUIDPGetDatum(&event->event_id);
 		values[COLUMN_OCCURRED_AT] = TimestampTzGetDatum(event->first_at);
 		values[COLUMN_LAST_OCCURRED_AT] = TimestampTzGetDatum(event->last_at);
@@ -369,6 +368,7 @@ record_event(PG_FUNCTION_ARGS)
 				 errmsg("details of an event must be an object")));
 
 	security_event_begin(&event, EVENT_INTEGRITY, EVENT_NO_OUTCOME);
+	identify(&event);
 	*id = event.event_id;
 	scope = sql_begin(0);
 	values[COLUMN_ID] = UUIDPGetDatum(id);

@@ -7,13 +7,10 @@
 
 #include "audit/events.h"
 
-/* Insert rows, in this transaction, as the extension's owner. */
-extern void events_write(const SecurityEvent *events, int n);
+/* Insert rows, in this transaction, as the extension's owner; an event without an id gets one. */
+extern void events_write(SecurityEvent *events, int n);
 
 /* The scheduler's job: write what waits in shared memory. */
 extern void events_write_queued(bool requested);
-
-/* A random id; never fails. */
-extern void events_write_new_id(pg_uuid_t *id);
 
 #endif							/* SENTIENT_EVENTS_WRITE_H */

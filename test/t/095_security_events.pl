@@ -146,8 +146,12 @@ $node->safe_psql('fleet', 'COPY cargo TO STDOUT');
 sentient_wait($node, 'fleet', 'SELECT (' . rows_of('COPY') . ') = 3000', 'COPY');
 $node->safe_psql('fleet', 'CREATE TABLE copied AS SELECT * FROM cargo');
 sentient_wait($node, 'fleet', 'SELECT (' . rows_of('SELECT') . ') = 6000', 'CREATE TABLE AS');
+$node->safe_psql('fleet', q{SET min_parallel_table_scan_size = 0; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0;
+	ALTER TABLE cargo SET (parallel_workers = 2);
+	SELECT count(*) FROM cargo});
+sentient_wait($node, 'fleet', 'SELECT (' . rows_of('SELECT') . ') = 9000', 'parallel workers count');
 $node->safe_psql('fleet', 'BEGIN; DECLARE c CURSOR FOR SELECT * FROM cargo; FETCH 1500 FROM c; FETCH 300 FROM c; ROLLBACK');
-sentient_wait($node, 'fleet', 'SELECT (' . rows_of('SELECT') . ') = 7800', 'a cursor that is rolled back');
+sentient_wait($node, 'fleet', 'SELECT (' . rows_of('SELECT') . ') = 10800', 'a cursor that is rolled back');
 $node->psql('fleet', 'SELECT 1 / (2500 - id) FROM cargo ORDER BY id');
 event('bulk_read', 'NOT succeeded', 'a read that ends with an error');
 my $dump = $node->basedir . '/fleet';
@@ -238,6 +242,38 @@ sentient_wait($standby, 'fleet',
 	'until it is promoted') or diag $standby->safe_psql('fleet', 'SELECT * FROM audit.event_statistics()');
 unlike(slurp_file($standby->logfile), qr/PANIC|TRAP|sentient_edge assertion/, 'no assertion failed');
 $standby->stop;
+
+# ---- a key: events carry a MAC, and key operations and opened values are events ----
+delete @ENV{qw(SENTIENT_EDGE_MASTER_KEY DATABASE_ENCRYPTION_KEY)};
+my $keyed = sentient_server('keyed', start => 0, conf => 'sentient_edge.audit_event_window = 1');
+{
+	local $ENV{SENTIENT_EDGE_MASTER_KEY} = '8f1c3a5e7092b4d6f80a1c3e5072941b5d7f9a1c3e5f7082a4c6e80b2d4f6172';
+	$keyed->start;
+}
+sentient_database($keyed, 'fleet');
+sentient_wait($keyed, 'fleet', "SELECT count(*) = 1 FROM sentient_edge.data_keys WHERE purpose = 'audit_mac'", 'the key of the MAC is made');
+$keyed->safe_psql('fleet', q{CREATE TABLE signed ();
+	SELECT sentient_edge.unseal(sentient_edge.seal('canary-sealed', 'a.b.c:' || n), 'a.b.c:' || n) FROM generate_series(1, 7) n;
+	SELECT sentient_edge.rotate_data_key('field')});
+sentient_wait($keyed, 'fleet', "SELECT (details->>'values')::int = 7 FROM audit.security_events WHERE event_type = 'unseal' AND succeeded", 'opened values are counted');
+sentient_wait($keyed, 'fleet', "SELECT count(*) >= 2 FROM audit.security_events WHERE event_type = 'key' AND message = 'key_created'", 'keys that are made');
+is($keyed->safe_psql('fleet', "SELECT count(*) FROM audit.security_events WHERE event_type = 'key' AND message = 'key_rotated'"), '1', 'and rotated');
+is($keyed->safe_psql('fleet', "SELECT count(*) FROM audit.security_events WHERE object = 'public.signed' AND mac IS NOT NULL"), '1', 'an event carries a MAC');
+is($keyed->safe_psql('fleet', 'SELECT * FROM audit.verify_events()'), '', 'all is well');
+my $forge = sub {
+	my ($how) = @_;
+
+	return $keyed->safe_psql('fleet', "BEGIN; SET session_replication_role = replica; ALTER TABLE audit.security_events DISABLE TRIGGER USER; $how; SELECT string_agg(finding, ',') FROM audit.verify_events(); ROLLBACK");
+};
+is($forge->("UPDATE audit.security_events SET object = 'public.other' WHERE object = 'public.signed'"), 'forged', 'a changed object is found');
+is($forge->("UPDATE audit.security_events SET details = details || '{\"command\": \"SELECT\"}' WHERE object = 'public.signed'"), 'forged', 'changed details');
+is($forge->("UPDATE audit.security_events SET occurred_at = occurred_at - interval '1 us' WHERE object = 'public.signed'"), 'forged', 'a changed time');
+is($forge->("UPDATE audit.security_events SET db_role = NULL WHERE object = 'public.signed'"), 'forged', 'a role that was removed');
+is($forge->("INSERT INTO audit.security_events (event_type, occurred_at) VALUES ('login', now() + interval '1 minute')"), 'unsigned', 'an event that was written past the server');
+is($keyed->safe_psql('fleet', "SELECT count(*) FROM audit.security_events e WHERE e::text LIKE '%canary%'"), '0', 'no secret is in an event');
+$keyed->restart;
+is($keyed->safe_psql('fleet', "SELECT DISTINCT finding FROM audit.verify_events(to_time => now() - interval '0.1 s') WHERE finding <> 'unsigned'"), 'key_unknown', 'without the master key nobody can say');
+$keyed->stop;
 
 # ---- not preloaded ----
 my $plain = sentient_server('plain', preload => 0);
