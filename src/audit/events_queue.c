@@ -172,13 +172,15 @@ event_queue_init(void)
 							"The first of its kind is written at once, those that follow when the time is over.",
 							&event_window, 10, 1, 3600,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
-	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
+	if (!process_shared_preload_libraries_in_progress)
 		return;
 	DefineCustomIntVariable("sentient_edge.audit_event_slots",
 							"Different security events that can wait to be written.",
-							"Each takes about 1.4 kB of shared memory.",
+							"Each takes about 1.5 kB of shared memory.",
 							&event_slots, 1024, 64, 65536,
 							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	if (IsBinaryUpgrade)
+		return;
 	previous_shmem_request = shmem_request_hook;
 	shmem_request_hook = event_queue_request;
 	previous_shmem_startup = shmem_startup_hook;
@@ -483,6 +485,10 @@ event_statistics(PG_FUNCTION_ARGS)
 	bool		nulls[7] = {false};
 
 	registry_require();
+	if (queue == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("there is no queue of security events during a binary upgrade")));
 	if (get_call_result_type(fcinfo, NULL, &descriptor) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	LWLockAcquire(queue->lock, LW_SHARED);

@@ -45,6 +45,7 @@ typedef struct Command
 {
 	Recording	recording;
 	Oid			copied;			/* the watched table that it copies out, or InvalidOid */
+	bool		sets_parameter;
 	const char *tag;
 	QueryCompletion *completion;
 } Command;
@@ -100,7 +101,9 @@ hook_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 
 	(void) watch_list_load();
 	events_session_look();
+	/* A CALL that commits leaves nothing of the statement: what is asked of it is asked now. */
 	said.tag = GetCommandTagName(CreateCommandTag(statement));
+	said.sets_parameter = IsA(statement, VariableSetStmt);
 	said.recording = describe(statement, &event, &said.copied);
 	if (said.recording != RECORD_NOTHING)
 		security_event_detail(&event, "command", said.tag);
@@ -144,7 +147,7 @@ hook_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 	}
 	if (OidIsValid(said.copied))
 		bulk_copy(said.copied, (int64) said.completion->nprocessed, true);
-	if (IsA(statement, VariableSetStmt))
+	if (said.sets_parameter)
 		events_session_look();
 }
 
