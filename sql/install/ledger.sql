@@ -116,3 +116,11 @@ CREATE FUNCTION audit.seal(accept_unkeyed boolean DEFAULT false, OUT blocks bigi
 COMMENT ON FUNCTION audit.seal(boolean) IS
 	'Seals what is committed and not sealed yet, as the scheduler does every second; how many blocks and entries, and how many entries were left out because their MAC is missing or wrong. accept_unkeyed seals those without a MAC as well, and marks their block. Errors: 55000 without the key of a signed chain or during a restore, 25001 in a transaction that cannot see the newest block. May be called by sentient_admin.';
 GRANT EXECUTE ON FUNCTION audit.seal(boolean) TO sentient_admin;
+
+CREATE FUNCTION audit.verify(from_time timestamptz DEFAULT NULL, to_time timestamptz DEFAULT NULL,
+	OUT finding text, OUT block_number bigint, OUT audit_id bigint, OUT detail text)
+	RETURNS SETOF record
+	LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10 AS 'MODULE_PATHNAME', 'audit_verify';
+COMMENT ON FUNCTION audit.verify(timestamptz, timestamptz) IS
+	'Checks audit.log against its ledger, all of it or the entries of a span of time with their blocks: a row for each thing that is wrong, none when all is well. Changes nothing, works on a standby. May be called by sentient_admin.';
+GRANT EXECUTE ON FUNCTION audit.verify(timestamptz, timestamptz) TO sentient_admin;

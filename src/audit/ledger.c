@@ -31,6 +31,16 @@
 /* The sub-object of audit.blocks that stands for the chain. */
 #define LEDGER_LOCK_SUBID		1
 
+uint64
+ledger_read(const char *query)
+{
+	int			result = SPI_execute(query, true, 0);
+
+	if (result < 0)
+		elog(ERROR, "SPI returned %d for: %s", result, query);
+	return SPI_processed;
+}
+
 static bool
 read_bytes(uint64 row, int column, void *to, size_t length)
 {
@@ -152,7 +162,7 @@ block_signed_bytes(const LedgerBlock *block, uint8 bytes[BLOCK_SIGNED_BYTES])
 bool
 block_last(LedgerBlock *block)
 {
-	if (sql_query("SELECT " BLOCK_COLUMNS " FROM audit.blocks ORDER BY block_number DESC LIMIT 1", 0, NULL, NULL) == 0)
+	if (ledger_read("SELECT " BLOCK_COLUMNS " FROM audit.blocks ORDER BY block_number DESC LIMIT 1") == 0)
 		return false;
 	if (!block_read(0, block))
 		ereport(ERROR,
@@ -176,8 +186,8 @@ ledger_lock(bool wait)
 bool
 ledger_is_restoring(void)
 {
-	return sql_query("SELECT FROM sentient_edge.managed_tables"
-					 " WHERE table_name = 'audit.log' AND restored_at IS NOT NULL", 0, NULL, NULL) > 0;
+	return ledger_read("SELECT FROM sentient_edge.managed_tables"
+					   " WHERE table_name = 'audit.log' AND restored_at IS NOT NULL") > 0;
 }
 
 const DataKey *

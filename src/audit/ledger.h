@@ -45,6 +45,9 @@ typedef struct LedgerBlock
 	" accepts_unkeyed, key_id, signature"
 #define BLOCK_NCOLUMNS			16
 
+/* Run a query under the active snapshot, whatever the isolation level; returns the number of rows. */
+extern uint64 ledger_read(const char *query);
+
 /* The block in a row of the last query, whose first columns are BLOCK_COLUMNS; false: of an unknown format. */
 extern bool block_read(uint64 row, LedgerBlock *block);
 
@@ -57,7 +60,7 @@ extern Sha256 block_hash_of(const LedgerBlock *block);
 #define BLOCK_SIGNED_BYTES		(sizeof(BLOCK_SIGNED_LINE) - 1 + HASH_BYTES)
 extern void block_signed_bytes(const LedgerBlock *block, uint8 bytes[BLOCK_SIGNED_BYTES]);
 
-/* The last block by number; false when there is none. */
+/* The last block by number, under the active snapshot; false when there is none. */
 extern bool block_last(LedgerBlock *block);
 
 /* Take the chain for oneself until the transaction ends. */

@@ -34,7 +34,7 @@ extern Sha256 merkle_root(Sha256 *leaves, int n);
 extern int	merkle_path(Sha256 *leaves, int n, int index, MerkleStep steps[MERKLE_MAX_STEPS]);
 
 static inline bool
-hash_equal(const Sha256 *a, const Sha256 *b)
+sha256_equal(const Sha256 *a, const Sha256 *b)
 {
 	return memcmp(a->bytes, b->bytes, HASH_BYTES) == 0;
 }

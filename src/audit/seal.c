@@ -15,7 +15,7 @@
  *
  * An entry is sealed only if its MAC fits.  Without any key there are no MACs
  * and blocks are unsigned; the first run with a key seals what has no MAC into
- * unsigned blocks, and signs from then on.  Later entries without a MAC are left
+ * unsigned blocks, and signs from then on, even if only an empty block.  Later entries without a MAC are left
  * out and reported, until an administrator accepts them: audit.seal(true).
  */
 #include "postgres.h"
@@ -211,10 +211,10 @@ find_sealed(SealRun *run)
 
 	if (run->before == NULL || low > run->foreign_max)
 		return;
-	n = sql_query(psprintf("SELECT e.id FROM audit.blocks b CROSS JOIN LATERAL unnest(b.entry_ids) AS e (id)"
-						   " WHERE int8range(b.min_audit_id, b.max_audit_id, '[]') && int8range(" INT64_FORMAT ", "
-						   INT64_FORMAT ", '[]') AND e.id BETWEEN " INT64_FORMAT " AND " INT64_FORMAT,
-						   low, high, low, high), 0, NULL, NULL);
+	n = ledger_read(psprintf("SELECT e.id FROM audit.blocks b CROSS JOIN LATERAL unnest(b.entry_ids) AS e (id)"
+							 " WHERE int8range(b.min_audit_id, b.max_audit_id, '[]') && int8range('" INT64_FORMAT "', '"
+							 INT64_FORMAT "', '[]') AND e.id BETWEEN '" INT64_FORMAT "' AND '" INT64_FORMAT "'",
+							 low, high, low, high));
 	for (uint64 row = 0; row < n; row++)
 	{
 		bool		isnull;
@@ -279,6 +279,11 @@ take_row(SealRun *run, HeapTuple tuple, TupleDesc desc)
 	xid = DatumGetUInt64(values[AUDIT_TRANSACTION_ID]);
 	if (run->before != NULL && (seal_snapshot_sees(run->before, xid) || !seal_snapshot_sees(run->now, xid)))
 		return;
+	if (audit_id == PG_INT64_MAX)
+	{
+		refuse(run, audit_id);	/* no sequence gave it, and no range has an end behind it */
+		return;
+	}
 	if (!run->asked_for_key)
 	{
 		run->key = ledger_signing_key(run->was_signed);
@@ -374,8 +379,8 @@ begin_run(SealRun *run, bool accept_unkeyed)
 		bool		isnull;
 
 		run->was_signed = run->last.is_signed;
-		(void) sql_query(psprintf("SELECT visible_snapshot::text, foreign_max_audit_id, (SELECT max(max_audit_id) FROM audit.blocks)"
-								  " FROM audit.blocks WHERE block_number = " INT64_FORMAT, run->last.number), 0, NULL, NULL);
+		(void) ledger_read(psprintf("SELECT visible_snapshot::text, foreign_max_audit_id, (SELECT max(max_audit_id) FROM audit.blocks)"
+									" FROM audit.blocks WHERE block_number = " INT64_FORMAT, run->last.number));
 		before = sql_string(0, 0);
 		if (run->last.system_identifier == run->system_identifier && before != NULL)
 		{
@@ -386,7 +391,7 @@ begin_run(SealRun *run, bool accept_unkeyed)
 		else
 			run->foreign_max = DatumGetInt64(sql_value(0, 2, &isnull));
 		if (run->before != NULL && seal_memo.valid && seal_memo.database == MyDatabaseId &&
-			hash_equal(&seal_memo.block_hash, &run->last.block_hash))
+			sha256_equal(&seal_memo.block_hash, &run->last.block_hash))
 			run->before = seal_snapshot_parse(seal_memo.snapshot);
 	}
 	run->rows = palloc(sizeof(SealRow) * LEDGER_BLOCK_ENTRIES);
@@ -430,14 +435,23 @@ seal_due(SealRun *run, const char *query)
 	}
 	SPI_cursor_close(portal);
 	flush_rows(run);
+}
 
-	/* From here on the ids of this cluster's transactions count. */
-	if (run->has_last && run->last.system_identifier != run->system_identifier)
-	{
-		if (!run->asked_for_key)
-			run->key = ledger_signing_key(run->was_signed);
-		append_block(run, NULL, 0, run->key != NULL);
-	}
+/*
+ * Append a block without entries where the chain goes over to this cluster, so
+ * that the ids of its transactions count from here on, or to signatures.
+ */
+static void
+mark_passage(SealRun *run)
+{
+	bool		changes_cluster = run->last.system_identifier != run->system_identifier;
+	bool		begins_to_sign = !run->last.is_signed && data_keys_available();
+
+	if (!run->has_last || (!changes_cluster && !begins_to_sign))
+		return;
+	if (!run->asked_for_key)
+		run->key = ledger_signing_key(run->was_signed);
+	append_block(run, NULL, 0, run->key != NULL);
 }
 
 bool
@@ -475,6 +489,7 @@ ledger_seal(bool accept_unkeyed, bool wait, SealReport *report)
 			sql_set_local("enable_seqscan", "off");
 		seal_due(&run, query);
 	}
+	mark_passage(&run);
 	PopActiveSnapshot();
 	if (report->blocks == 0)
 		remember(&run);

@@ -1,0 +1,181 @@
+/*
+ * verify.c
+ *		audit.verify(from_time, to_time): a row for each thing that is wrong with
+ *		audit.log or its ledger.
+ *
+ * All is read under one snapshot, so that it may run beside writers and sealing;
+ * nothing is written and nothing locked, and it works on a standby.  The anchors
+ * come first, for they tell what may be missing; then the chain of blocks, then
+ * the entries.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "audit/verify.h"
+#include "base/sql.h"
+#include "errors.h"
+
+/* Entries that wait longer than this have been forgotten by whoever should seal them. */
+#define WAITING_TOO_LONG_US		((int64) USECS_PER_HOUR)
+/* The scheduler gets this long to prove the contrary. */
+#define WAIT_FOR_BLOCK_MS		3000
+#define WAIT_STEP_MS			250
+
+typedef struct KnownKey
+{
+	pg_uuid_t	key_id;
+	bool		known;
+	uint8		public_key[CRYPTO_PUBLIC_BYTES];
+} KnownKey;
+
+PG_FUNCTION_INFO_V1(audit_verify);
+
+void
+verify_finding(Verify *verify, const char *finding, int64 block_number, int64 audit_id, const char *format,...)
+{
+	char		detail[512];
+	va_list		args;
+	Datum		values[4];
+	bool		nulls[4] = {false};
+
+	va_start(args, format);
+	vsnprintf(detail, sizeof(detail), format, args);
+	va_end(args);
+	values[0] = CStringGetTextDatum(finding);
+	values[1] = Int64GetDatum(block_number);
+	nulls[1] = block_number == NO_BLOCK;
+	values[2] = Int64GetDatum(audit_id);
+	nulls[2] = audit_id == NO_ENTRY;
+	values[3] = CStringGetTextDatum(detail);
+	tuplestore_putvalues(verify->result->setResult, verify->result->setDesc, values, nulls);
+	verify->nfindings++;
+}
+
+static KnownKey *
+find_key(Verify *verify, const pg_uuid_t *key_id)
+{
+	KnownKey   *found;
+	const DataKey *key;
+
+	for (int i = 0; i < verify->nkeys; i++)
+	{
+		if (memcmp(&verify->keys[i].key_id, key_id, UUID_LEN) == 0)
+			return &verify->keys[i];
+	}
+	verify->keys = verify->nkeys == 0 ? palloc(sizeof(KnownKey)) :
+		repalloc(verify->keys, sizeof(KnownKey) * (verify->nkeys + 1));
+	found = &verify->keys[verify->nkeys++];
+	memset(found, 0, sizeof(*found));
+	found->key_id = *key_id;
+	key = data_keys_available() ? data_key_find(key_id, KEY_LEDGER) : NULL;
+	found->known = key != NULL;
+	if (found->known)
+		data_key_public(key, found->public_key);
+	else
+		verify_finding(verify, "unknown_key", NO_BLOCK, NO_ENTRY,
+					   "signatures of key %s cannot be checked: it is not among the data keys that this server's master key unwraps",
+					   DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(key_id))));
+	return found;
+}
+
+SignatureVerdict
+verify_signature(Verify *verify, const pg_uuid_t *key_id, const void *data, size_t bytes,
+				 const uint8 signature[CRYPTO_SIGNATURE_BYTES])
+{
+	const KnownKey *key = find_key(verify, key_id);
+
+	if (!key->known)
+		return SIGNATURE_KEY_UNKNOWN;
+	return signature_fits(key->public_key, data, bytes, signature) ? SIGNATURE_FITS : SIGNATURE_WRONG;
+}
+
+/* Where the chain ends. */
+static void
+read_head(Verify *verify)
+{
+	bool		isnull;
+	char	   *snapshot;
+
+	verify->has_head = block_last(&verify->head);
+	if (!verify->has_head)
+		return;
+	(void) ledger_read(psprintf("SELECT visible_snapshot::text, foreign_max_audit_id FROM audit.blocks"
+								" WHERE block_number = " INT64_FORMAT, verify->head.number));
+	snapshot = sql_string(0, 0);
+	verify->foreign_max = DatumGetInt64(sql_value(0, 1, &isnull));
+	if (snapshot != NULL && verify->head.system_identifier == GetSystemIdentifier())
+		verify->head_snapshot = seal_snapshot_parse(snapshot);
+}
+
+/* The last block as it is now, whatever the snapshot. */
+static int64
+newest_block(void)
+{
+	int64		number = NO_BLOCK;
+	bool		isnull;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	if (ledger_read("SELECT block_number FROM audit.blocks ORDER BY block_number DESC LIMIT 1") > 0)
+		number = DatumGetInt64(sql_value(0, 0, &isnull));
+	PopActiveSnapshot();
+	return number;
+}
+
+/*
+ * Entries that have waited for long are a finding, unless they were committed
+ * just now by a transaction that took that long: then the next block has them.
+ */
+static void
+check_waiting(Verify *verify)
+{
+	int64		head = verify->has_head ? verify->head.number : NO_BLOCK;
+
+	if (verify->waiting == 0 || verify->waiting_since > GetCurrentTimestamp() - WAITING_TOO_LONG_US)
+		return;
+	for (int waited = 0; waited < WAIT_FOR_BLOCK_MS; waited += WAIT_STEP_MS)
+	{
+		if (newest_block() != head)
+			return;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, WAIT_STEP_MS, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	verify_finding(verify, "sealing_stopped", NO_BLOCK, NO_ENTRY,
+				   "%lld entries wait to be sealed, the oldest since %s", (long long) verify->waiting,
+				   timestamptz_to_str(verify->waiting_since));
+}
+
+Datum
+audit_verify(PG_FUNCTION_ARGS)
+{
+	Verify		verify = {.result = (ReturnSetInfo *) fcinfo->resultinfo};
+	SqlScope	scope;
+
+	InitMaterializedSRF(fcinfo, 0);
+	verify.bounded = !PG_ARGISNULL(0) || !PG_ARGISNULL(1);
+	verify.from = PG_ARGISNULL(0) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(0);
+	verify.until = PG_ARGISNULL(1) ? DT_NOEND : PG_GETARG_TIMESTAMPTZ(1);
+
+	scope = sql_begin(0);
+	PushActiveSnapshot(GetLatestSnapshot());
+	verify.now = seal_snapshot_now();
+	read_head(&verify);
+	verify_anchors(&verify);
+	verify_chain(&verify);
+	verify_entries(&verify);
+	check_waiting(&verify);
+	PopActiveSnapshot();
+	sql_end(&scope);
+	return (Datum) 0;
+}
