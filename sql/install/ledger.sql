@@ -124,3 +124,76 @@ CREATE FUNCTION audit.verify(from_time timestamptz DEFAULT NULL, to_time timesta
 COMMENT ON FUNCTION audit.verify(timestamptz, timestamptz) IS
 	'Checks audit.log against its ledger, all of it or the entries of a span of time with their blocks: a row for each thing that is wrong, none when all is well. Changes nothing, works on a standby. May be called by sentient_admin.';
 GRANT EXECUTE ON FUNCTION audit.verify(timestamptz, timestamptz) TO sentient_admin;
+
+CREATE FUNCTION audit.proof(audit_id bigint) RETURNS jsonb
+	LANGUAGE c STRICT STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'audit_proof';
+COMMENT ON FUNCTION audit.proof(bigint) IS
+	'What shows without the server that an entry is in a signed block: its canonical bytes, the path through the Merkle tree, the block''s header and signature. Errors: 42704 when no block has the entry, XX001 when it was altered. May be called by sentient_admin.';
+GRANT EXECUTE ON FUNCTION audit.proof(bigint) TO sentient_admin;
+
+CREATE FUNCTION audit.digest(note text DEFAULT NULL) RETURNS jsonb
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'audit_digest';
+COMMENT ON FUNCTION audit.digest(text) IS
+	'The last block of the ledger in a few signed texts, to keep outside; records it in audit.anchors. Error: 55000 while there is no block. May be called by sentient_admin.';
+GRANT EXECUTE ON FUNCTION audit.digest(text) TO sentient_admin;
+
+CREATE FUNCTION audit.verify_digest(digest jsonb, OUT finding text, OUT block_number bigint, OUT audit_id bigint, OUT detail text)
+	RETURNS SETOF record
+	LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE ROWS 1 AS 'MODULE_PATHNAME', 'audit_verify_digest';
+COMMENT ON FUNCTION audit.verify_digest(jsonb) IS
+	'Checks a digest that was kept outside against the ledger: a row for each thing that is wrong, none when the ledger still has that block. Error: 22023 for anything but a digest. May be called by sentient_admin.';
+GRANT EXECUTE ON FUNCTION audit.verify_digest(jsonb) TO sentient_admin;
+
+CREATE FUNCTION audit.prune(before timestamptz, note text DEFAULT NULL, OUT entries bigint, OUT blocks bigint)
+	RETURNS record
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'audit_prune';
+COMMENT ON FUNCTION audit.prune(timestamptz, text) IS
+	'Removes the sealed entries of before a time from audit.log, so that the rest stays verifiable; how many entries, and how many blocks have none left. What it removed is in a signed row of audit.anchors. Error: 22023 for a time that is not in the past. May be called by sentient_admin.';
+GRANT EXECUTE ON FUNCTION audit.prune(timestamptz, text) TO sentient_admin;
+
+CREATE TABLE audit.anchor_sinks (
+	sink_name text PRIMARY KEY CHECK (sink_name <> ''),
+	kind text NOT NULL CHECK (kind IN ('file', 'table', 'command')),
+	target text[] NOT NULL,
+	set_by name NOT NULL DEFAULT SESSION_USER,
+	set_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	exports bigint NOT NULL DEFAULT 0,
+	last_block_number bigint,
+	last_success_at timestamptz,
+	failures bigint NOT NULL DEFAULT 0,
+	last_error text,
+	last_error_at timestamptz
+);
+COMMENT ON TABLE audit.anchor_sinks IS 'Where digests of the ledger are exported to; changed by audit.set_anchor_sink and audit.drop_anchor_sink';
+COMMENT ON COLUMN audit.anchor_sinks.sink_name IS 'Name of the sink';
+COMMENT ON COLUMN audit.anchor_sinks.kind IS 'file, table or command';
+COMMENT ON COLUMN audit.anchor_sinks.target IS 'Directory; table; or program and its arguments';
+COMMENT ON COLUMN audit.anchor_sinks.set_by IS 'Database role that set it';
+COMMENT ON COLUMN audit.anchor_sinks.set_at IS 'When it was set';
+COMMENT ON COLUMN audit.anchor_sinks.exports IS 'Number of digests that it took';
+COMMENT ON COLUMN audit.anchor_sinks.last_block_number IS 'Block of the last digest that it took';
+COMMENT ON COLUMN audit.anchor_sinks.last_success_at IS 'When it took it';
+COMMENT ON COLUMN audit.anchor_sinks.failures IS 'Number of digests that it did not take';
+COMMENT ON COLUMN audit.anchor_sinks.last_error IS 'Why it did not take the last of these';
+COMMENT ON COLUMN audit.anchor_sinks.last_error_at IS 'When that was';
+SELECT pg_catalog.pg_extension_config_dump('audit.anchor_sinks', '');
+GRANT SELECT ON audit.anchor_sinks TO sentient_admin;
+
+CREATE FUNCTION audit.set_anchor_sink(sink_name text, kind text, target text[]) RETURNS void
+	LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'audit_set_anchor_sink';
+COMMENT ON FUNCTION audit.set_anchor_sink(text, text, text[]) IS
+	'Sets where digests of the ledger are exported to: file and a directory, command and a program with its arguments (both for superusers only), or table and a table with a column digest that the caller may insert into; it is inserted as the table''s owner. Errors: 42501, 22023, 42703. May be called by sentient_admin.';
+GRANT EXECUTE ON FUNCTION audit.set_anchor_sink(text, text, text[]) TO sentient_admin;
+
+CREATE FUNCTION audit.drop_anchor_sink(sink_name text) RETURNS boolean
+	LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'audit_drop_anchor_sink';
+COMMENT ON FUNCTION audit.drop_anchor_sink(text) IS
+	'Removes a sink; whether there was one. A file or command sink is removed by superusers only. May be called by sentient_admin.';
+GRANT EXECUTE ON FUNCTION audit.drop_anchor_sink(text) TO sentient_admin;
+
+CREATE FUNCTION audit.export_digest(OUT sink_name text, OUT exported boolean, OUT error text)
+	RETURNS SETOF record
+	LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 5 AS 'MODULE_PATHNAME', 'audit_export_digest';
+COMMENT ON FUNCTION audit.export_digest() IS
+	'Exports a digest to every sink now, as a worker does every sentient_edge.anchor_interval; a row for each sink. May be called by sentient_admin.';
+GRANT EXECUTE ON FUNCTION audit.export_digest() TO sentient_admin;

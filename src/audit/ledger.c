@@ -21,7 +21,9 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
+#include "audit/anchor_sink.h"
 #include "audit/ledger.h"
+#include "audit/prune.h"
 #include "audit/seal.h"
 #include "base/sql.h"
 #include "errors.h"
@@ -213,4 +215,6 @@ ledger_init(void)
 							&ledger_interval, 1, 1, 3600,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	seal_init();
+	anchor_sink_init();
+	prune_init();
 }

@@ -29,6 +29,7 @@
 #include "miscadmin.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -484,10 +485,13 @@ ledger_seal(bool accept_unkeyed, bool wait, SealReport *report)
 	query = due_query(&run);
 	if (query != NULL)
 	{
+		int			nest_level = NewGUCNestLevel();
+
 		/* Fresh partitions have no statistics that would speak for the index. */
 		if (run.before != NULL)
 			sql_set_local("enable_seqscan", "off");
 		seal_due(&run, query);
+		AtEOXact_GUC(false, nest_level);
 	}
 	mark_passage(&run);
 	PopActiveSnapshot();
@@ -510,7 +514,6 @@ seal_job_run(bool requested)
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	XactIsoLevel = XACT_READ_COMMITTED;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (OidIsValid(sql_extension()))
 	{

@@ -50,5 +50,9 @@ extern void partition_request_drain(Oid parent);
  * change.
  */
 extern bool partition_housekeeping(void);
+ * Called in the transaction that detaches or drops partitions for their age, just
+ * before: none of their rows is of that time or later.
+ */
+extern void (*partition_retire_hook) (Oid parent, TimestampTz before, const Oid *partitions, int npartitions);
 
 #endif							/* SENTIENT_PARTITION_H */

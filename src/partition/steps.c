@@ -188,11 +188,34 @@ say_retired(Step *step, const char *name)
 	say(step, "retired", "%s was %s", name, managed_settings(step->table)->retention_drop ? "dropped" : "detached");
 }
 
+/* Tell whoever keeps account of the rows, before any lock that they would wait for. */
+static void
+announce_retirement(Oid parent, List *relids)
+{
+	PartitionRange *ranges;
+	int			nranges = list_partitions(parent, &ranges);
+	Oid		   *oids = palloc(sizeof(Oid) * (list_length(relids) + 1));
+	int			noids = 0;
+	TimestampTz before = DT_NOBEGIN;
+
+	for (int i = 0; i < nranges; i++)
+	{
+		if (!list_member_oid(relids, ranges[i].relid))
+			continue;
+		oids[noids++] = ranges[i].relid;
+		before = Max(before, ranges[i].upper);
+	}
+	if (partition_retire_hook != NULL && noids > 0)
+		partition_retire_hook(parent, before, oids, noids);
+}
+
 void
 step_retire(Step *step, Oid parent)
 {
 	char	   *name;
 	char	   *partition;
+
+	announce_retirement(parent, list_make1_oid(step->relid));
 
 	/* Both statements take it; taken first, nobody detaches a partition to keep it meanwhile. */
 	LockRelationOid(parent, AccessExclusiveLock);
@@ -217,6 +240,7 @@ step_retire_all(Step *step, Oid parent)
 	PartitionRange *ranges;
 	int			nranges;
 
+	announce_retirement(parent, step->relids);
 	for (int i = 0; i < nlisted; i++)
 		names[i] = get_rel_name(list_nth_oid(step->relids, i));
 	partman_retire(step->table);
