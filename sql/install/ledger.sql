@@ -197,3 +197,9 @@ CREATE FUNCTION audit.export_digest(OUT sink_name text, OUT exported boolean, OU
 COMMENT ON FUNCTION audit.export_digest() IS
 	'Exports a digest to every sink now, as a worker does every sentient_edge.anchor_interval; a row for each sink. May be called by sentient_admin.';
 GRANT EXECUTE ON FUNCTION audit.export_digest() TO sentient_admin;
+
+CREATE FUNCTION audit.block_header(block_number bigint) RETURNS bytea
+	LANGUAGE c STRICT STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'audit_block_header';
+COMMENT ON FUNCTION audit.block_header(bigint) IS
+	'The bytes that the hash of a block is computed from, to check a chain without the server; NULL when there is no such block. May be called by sentient_admin.';
+GRANT EXECUTE ON FUNCTION audit.block_header(bigint) TO sentient_admin;

@@ -1,7 +1,7 @@
 /*
  * proof.c
  *		audit.proof(audit_id): what shows, without the server, that an entry is in
- *		a signed block.
+ *		a signed block; audit.block_header(block_number), for chains.
  *
  * Reads one entry and its block under one snapshot; changes nothing.  The result
  * holds the canonical bytes of the entry, the path through the Merkle tree, the
@@ -24,6 +24,7 @@
 #include "errors.h"
 
 PG_FUNCTION_INFO_V1(audit_proof);
+PG_FUNCTION_INFO_V1(audit_block_header);
 
 typedef struct Proof
 {
@@ -154,4 +155,23 @@ audit_proof(PG_FUNCTION_ARGS)
 	json.data = MemoryContextStrdup(context, json.data);
 	sql_end(&scope);
 	PG_RETURN_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)));
+}
+
+/* audit.block_header(block_number): the bytes that the block's hash is made of; NULL when there is no such block. */
+Datum
+audit_block_header(PG_FUNCTION_ARGS)
+{
+	LedgerBlock block;
+	bytea	   *header = palloc(VARHDRSZ + LEDGER_HEADER_BYTES);
+	SqlScope	scope = sql_begin(0);
+	bool		found;
+
+	found = ledger_read(psprintf("SELECT " BLOCK_COLUMNS " FROM audit.blocks WHERE block_number = " INT64_FORMAT,
+								 PG_GETARG_INT64(0))) > 0 && block_read(0, &block);
+	sql_end(&scope);
+	if (!found)
+		PG_RETURN_NULL();
+	SET_VARSIZE(header, VARHDRSZ + LEDGER_HEADER_BYTES);
+	block_header(&block, (uint8 *) VARDATA(header));
+	PG_RETURN_BYTEA_P(header);
 }
