@@ -156,7 +156,11 @@ CREATE TABLE audit.anchor_sinks (
 	kind text NOT NULL CHECK (kind IN ('file', 'table', 'command')),
 	target text[] NOT NULL,
 	set_by name NOT NULL DEFAULT SESSION_USER,
-	set_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	set_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+-- Apart from it, for the sinks are audited and their counters are not.
+CREATE TABLE audit.anchor_exports (
+	sink_name text PRIMARY KEY,
 	exports bigint NOT NULL DEFAULT 0,
 	last_block_number bigint,
 	last_success_at timestamptz,
@@ -170,14 +174,17 @@ COMMENT ON COLUMN audit.anchor_sinks.kind IS 'file, table or command';
 COMMENT ON COLUMN audit.anchor_sinks.target IS 'Directory; table; or program and its arguments';
 COMMENT ON COLUMN audit.anchor_sinks.set_by IS 'Database role that set it';
 COMMENT ON COLUMN audit.anchor_sinks.set_at IS 'When it was set';
-COMMENT ON COLUMN audit.anchor_sinks.exports IS 'Number of digests that it took';
-COMMENT ON COLUMN audit.anchor_sinks.last_block_number IS 'Block of the last digest that it took';
-COMMENT ON COLUMN audit.anchor_sinks.last_success_at IS 'When it took it';
-COMMENT ON COLUMN audit.anchor_sinks.failures IS 'Number of digests that it did not take';
-COMMENT ON COLUMN audit.anchor_sinks.last_error IS 'Why it did not take the last of these';
-COMMENT ON COLUMN audit.anchor_sinks.last_error_at IS 'When that was';
+COMMENT ON TABLE audit.anchor_exports IS 'What became of exports to the sinks';
+COMMENT ON COLUMN audit.anchor_exports.sink_name IS 'The sink';
+COMMENT ON COLUMN audit.anchor_exports.exports IS 'Number of digests that it took';
+COMMENT ON COLUMN audit.anchor_exports.last_block_number IS 'Block of the last digest that it took';
+COMMENT ON COLUMN audit.anchor_exports.last_success_at IS 'When it took it';
+COMMENT ON COLUMN audit.anchor_exports.failures IS 'Number of digests that it did not take';
+COMMENT ON COLUMN audit.anchor_exports.last_error IS 'Why it did not take the last of these';
+COMMENT ON COLUMN audit.anchor_exports.last_error_at IS 'When that was';
+SELECT pg_catalog.pg_extension_config_dump('audit.anchor_exports', '');
 SELECT pg_catalog.pg_extension_config_dump('audit.anchor_sinks', '');
-GRANT SELECT ON audit.anchor_sinks TO sentient_admin;
+GRANT SELECT ON audit.anchor_sinks, audit.anchor_exports TO sentient_admin;
 
 CREATE FUNCTION audit.set_anchor_sink(sink_name text, kind text, target text[]) RETURNS void
 	LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'audit_set_anchor_sink';

@@ -5,7 +5,7 @@
  * Every sentient_edge.anchor_interval the scheduler starts a one-off worker, so
  * that a program or a foreign server that hangs delays nobody.  It makes one
  * digest if any sink has not seen the last block yet, and hands it to each of
- * them in a subtransaction: one that fails is counted and shown in the table.
+ * them in a subtransaction: one that fails is counted and shown in audit.anchor_exports.
  * One session or worker at a time exports; it holds a heavyweight lock of its
  * own.  After a crash in the middle a sink may get the same block twice.
  *
@@ -82,7 +82,7 @@ anchor_sink_init(void)
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("sentient_edge.anchor_timeout",
 							"How long a program may take to export a digest.",
-							"It is killed after that, and the failure is shown in audit.anchor_sinks.",
+							"It is killed after that, and the failure is shown in audit.anchor_exports.",
 							&anchor_timeout, 30000, 100, 600000,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	(void) scheduler_add_job(&sink_job);
@@ -188,10 +188,11 @@ record(const Sink *sink, int64 block_number)
 	Datum		values[3] = {CStringGetTextDatum(sink->name), Int64GetDatum(block_number),
 	CStringGetTextDatum(sink->error != NULL ? sink->error : "")};
 
+	(void) sql_query("INSERT INTO audit.anchor_exports AS e (sink_name) VALUES ($1) ON CONFLICT DO NOTHING", 1, types, values);
 	(void) sql_query(sink->error == NULL ?
-					 "UPDATE audit.anchor_sinks SET last_block_number = $2, last_success_at = clock_timestamp(), exports = exports + 1"
+					 "UPDATE audit.anchor_exports SET last_block_number = $2, last_success_at = clock_timestamp(), exports = exports + 1"
 					 " WHERE sink_name = $1 AND $3 = ''" :
-					 "UPDATE audit.anchor_sinks SET failures = failures + 1, last_error = $3, last_error_at = clock_timestamp()"
+					 "UPDATE audit.anchor_exports SET failures = failures + 1, last_error = $3, last_error_at = clock_timestamp()"
 					 " WHERE sink_name = $1 AND $2 >= 0", 3, types, values);
 }
 
@@ -200,7 +201,7 @@ static Sink *
 sinks_behind(bool all, int *nsinks)
 {
 	uint64		n = sql_query(all ? "SELECT sink_name, kind, target FROM audit.anchor_sinks ORDER BY sink_name" :
-							  "SELECT sink_name, kind, target FROM audit.anchor_sinks"
+							  "SELECT sink_name, kind, target FROM audit.anchor_sinks LEFT JOIN audit.anchor_exports USING (sink_name)"
 							  " WHERE last_block_number IS DISTINCT FROM (SELECT max(block_number) FROM audit.blocks) ORDER BY sink_name",
 							  0, NULL, NULL);
 	Sink	   *sinks = palloc0(sizeof(Sink) * (n + 1));
@@ -423,7 +424,8 @@ audit_set_anchor_sink(PG_FUNCTION_ARGS)
 	scope = sql_begin(0);
 	(void) sql_query("INSERT INTO audit.anchor_sinks (sink_name, kind, target, set_by) VALUES ($1, $2, $3, $4)"
 					 " ON CONFLICT (sink_name) DO UPDATE SET kind = EXCLUDED.kind, target = EXCLUDED.target, set_by = EXCLUDED.set_by,"
-					 " set_at = clock_timestamp(), last_block_number = NULL", 4, types, values);
+					 " set_at = clock_timestamp()", 4, types, values);
+	(void) sql_query("UPDATE audit.anchor_exports SET last_block_number = NULL WHERE sink_name = $1", 1, types, values);
 	sql_end(&scope);
 	PG_RETURN_VOID();
 }
@@ -439,6 +441,7 @@ audit_drop_anchor_sink(PG_FUNCTION_ARGS)
 
 	check_may_change(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	scope = sql_begin(0);
+	(void) sql_query("DELETE FROM audit.anchor_exports WHERE sink_name = $1", 1, types, values);
 	found = sql_query("DELETE FROM audit.anchor_sinks WHERE sink_name = $1", 1, types, values) > 0;
 	sql_end(&scope);
 	PG_RETURN_BOOL(found);

@@ -236,6 +236,7 @@ audit_verify_digest(PG_FUNCTION_ARGS)
 					 errhint("Pass what audit.digest() returned.")));
 	}
 	scope = sql_begin(0);
+	verify.context = CurrentMemoryContext;
 	PushActiveSnapshot(GetLatestSnapshot());
 	check_digest(&verify, part);
 	PopActiveSnapshot();

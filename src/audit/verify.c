@@ -73,7 +73,7 @@ find_key(Verify *verify, const pg_uuid_t *key_id)
 		if (memcmp(&verify->keys[i].key_id, key_id, UUID_LEN) == 0)
 			return &verify->keys[i];
 	}
-	verify->keys = verify->nkeys == 0 ? palloc(sizeof(KnownKey)) :
+	verify->keys = verify->nkeys == 0 ? MemoryContextAlloc(verify->context, sizeof(KnownKey)) :
 		repalloc(verify->keys, sizeof(KnownKey) * (verify->nkeys + 1));
 	found = &verify->keys[verify->nkeys++];
 	memset(found, 0, sizeof(*found));
@@ -156,6 +156,27 @@ check_waiting(Verify *verify)
 				   timestamptz_to_str(verify->waiting_since));
 }
 
+/* What should write entries, and what should keep them, must not have been switched off. */
+static void
+check_triggers(Verify *verify)
+{
+	uint64		n;
+
+	if (ledger_is_restoring())
+		return;
+	n = ledger_read("SELECT table_name::text, state FROM audit.audited_tables WHERE state <> 'captured' ORDER BY 1");
+	for (uint64 row = 0; row < n; row++)
+		verify_finding(verify, "capture_off", NO_BLOCK, NO_ENTRY, "changes of %s are not captured: its triggers are %s",
+					   sql_string(row, 0), sql_string(row, 1));
+	n = ledger_read("SELECT r.id::text FROM (SELECT relid FROM pg_partition_tree('audit.log')"
+					" UNION ALL VALUES ('audit.blocks'::regclass), ('audit.anchors'), ('audit.security_events')) AS r (id)"
+					" WHERE NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = r.id AND t.tgfoid = 'audit.append_only()'::regprocedure"
+					" AND t.tgtype & 27 = 27 AND t.tgenabled = 'A') ORDER BY 1");
+	for (uint64 row = 0; row < n; row++)
+		verify_finding(verify, "protection_off", NO_BLOCK, NO_ENTRY, "%s can be changed: its trigger is disabled or was dropped",
+					   sql_string(row, 0));
+}
+
 Datum
 audit_verify(PG_FUNCTION_ARGS)
 {
@@ -168,12 +189,14 @@ audit_verify(PG_FUNCTION_ARGS)
 	verify.until = PG_ARGISNULL(1) ? DT_NOEND : PG_GETARG_TIMESTAMPTZ(1);
 
 	scope = sql_begin(0);
+	verify.context = CurrentMemoryContext;
 	PushActiveSnapshot(GetLatestSnapshot());
 	verify.now = seal_snapshot_now();
 	read_head(&verify);
 	verify_anchors(&verify);
 	verify_chain(&verify);
 	verify_entries(&verify);
+	check_triggers(&verify);
 	check_waiting(&verify);
 	PopActiveSnapshot();
 	sql_end(&scope);

@@ -21,6 +21,7 @@ typedef struct PruneAnchor
 typedef struct Verify
 {
 	ReturnSetInfo *result;
+	MemoryContext context;		/* for what lasts as long as the call */
 	int64		nfindings;
 	bool		bounded;		/* only entries from .. until, and their blocks */
 	TimestampTz from;

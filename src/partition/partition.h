@@ -50,6 +50,8 @@ extern void partition_request_drain(Oid parent);
  * change.
  */
 extern bool partition_housekeeping(void);
+
+/*
  * Called in the transaction that detaches or drops partitions for their age, just
  * before: none of their rows is of that time or later.
  */

@@ -26,6 +26,7 @@
 #include "errors.h"
 #include "partition/find.h"
 #include "partition/interval.h"
+#include "partition/partition.h"
 #include "partition/partman.h"
 #include "partition/steps.h"
 
