@@ -139,8 +139,9 @@ send_to(const Sink *sink, const char *digest, int64 block_number)
 {
 	if (strcmp(sink->kind, "file") == 0)
 		anchor_send_file(sink->target[0],
-						 psprintf("sentient_edge-" UINT64_FORMAT "-%u-%020" INT64_MODIFIER "d-" INT64_FORMAT ".json",
-								  GetSystemIdentifier(), MyDatabaseId, block_number, (int64) GetCurrentTimestamp()),
+						 psprintf("sentient_edge-" UINT64_FORMAT "-%u-%020lld-%lld.json",
+								  GetSystemIdentifier(), MyDatabaseId, (long long) block_number,
+								  (long long) GetCurrentTimestamp()),
 						 digest);
 	else if (strcmp(sink->kind, "table") == 0)
 		send_table(sink->target[0], digest);
