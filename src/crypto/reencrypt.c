@@ -10,7 +10,6 @@
 #include "postgres.h"
 
 #include "access/relation.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
@@ -23,7 +22,6 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/syscache.h"
 
 #include "base/sql.h"
 #include "compat.h"
@@ -108,13 +106,6 @@ check_context_columns(Relation rel, ArrayType *columns)
 	}
 }
 
-static Oid
-sealed_type(void)
-{
-	return GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("sealed"),
-						   ObjectIdGetDatum(get_namespace_oid("sentient_edge", false)));
-}
-
 /* Is it a column of sealed values, and may the caller ask for it? */
 static void
 check_target(Relation rel, const char *column)
@@ -131,7 +122,7 @@ check_target(Relation rel, const char *column)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
 				 errmsg("column \"%s\" of table \"%s\" does not exist", column, RelationGetRelationName(rel))));
-	if (get_atttype(relid, attribute) != sealed_type())
+	if (get_atttype(relid, attribute) != reencrypt_type())
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("column \"%s\" of table \"%s\" is not of type sealed", column, RelationGetRelationName(rel))));

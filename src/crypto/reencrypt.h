@@ -46,7 +46,8 @@ extern void reencrypt_init(void);
 extern void reencrypt_worker_init(void);
 extern void reencrypt_wanted(void);
 
-/* The rows (reencrypt_rows.c). */
+/* The rows (reencrypt_rows.c); the type is that of sealed values. */
+extern Oid	reencrypt_type(void);
 extern void reencrypt_active_keys(ReencryptKeys *keys);
 extern List *reencrypt_leaves(const ReencryptColumn *column);
 extern BlockNumber reencrypt_batch(const ReencryptColumn *column, const ReencryptKeys *keys, Oid leaf,

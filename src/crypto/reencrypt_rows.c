@@ -14,8 +14,9 @@
  * old version fails.  Takes RowExclusiveLock on the table and row locks, until
  * the caller's transaction ends.
  *
- * Expressions of indexes and generated columns are the table owner's code and
- * run as the owner, in a restricted security context.
+ * Expressions of indexes and generated columns are the table owner's code.  From
+ * before the indexes are opened, which may evaluate some, until the table is
+ * closed the user is the owner, in a restricted security context.
  */
 #include "postgres.h"
 
@@ -23,8 +24,10 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
+#include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "executor/nodeModifyTable.h"
 #include "miscadmin.h"
@@ -35,6 +38,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "compat.h"
 #include "crypto/data_key.h"
@@ -64,6 +68,8 @@ typedef struct Leaf
 	EState	   *estate;
 	Snapshot	snapshot;
 	LockTupleMode lock_mode;
+	Oid			user;			/* before the owner */
+	int			security;
 } Leaf;
 
 typedef enum RowOutcome
@@ -115,18 +121,36 @@ reencrypt_leaves(const ReencryptColumn *column)
 	return leaves;
 }
 
-/* The column's number in a table, which need not be the same in every partition. */
-static AttrNumber
-find_attribute(const ReencryptColumn *column, Relation rel)
+Oid
+reencrypt_type(void)
 {
-	AttrNumber	attribute = get_attnum(RelationGetRelid(rel), column->name);
+	return GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("sealed"),
+						   ObjectIdGetDatum(get_namespace_oid("sentient_edge", false)));
+}
 
-	if (attribute == InvalidAttrNumber ||
-		get_atttype(RelationGetRelid(rel), attribute) != get_atttype(column->root, get_attnum(column->root, column->name)))
+/* A column's number in a table, which need not be the same in every partition. */
+static AttrNumber
+find_column(Relation rel, const char *name)
+{
+	AttrNumber	attribute = get_attnum(RelationGetRelid(rel), name);
+
+	if (attribute <= 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
-				 errmsg("table \"%s\" has no column \"%s\" of type sealed",
-						RelationGetRelationName(rel), column->name)));
+				 errmsg("column \"%s\" of table \"%s\" does not exist", name, RelationGetRelationName(rel))));
+	return attribute;
+}
+
+/* The column with the values. */
+static AttrNumber
+find_attribute(Relation rel, const char *name)
+{
+	AttrNumber	attribute = find_column(rel, name);
+
+	if (get_atttype(RelationGetRelid(rel), attribute) != reencrypt_type())
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("column \"%s\" of table \"%s\" is not of type sealed", name, RelationGetRelationName(rel))));
 	return attribute;
 }
 
@@ -138,12 +162,14 @@ leaf_open(Leaf *leaf, const ReencryptColumn *column, const ReencryptKeys *keys, 
 	memset(leaf, 0, sizeof(*leaf));
 	leaf->keys = keys;
 	leaf->rel = table_open(relid, RowExclusiveLock);
-	leaf->attribute = find_attribute(column, leaf->rel);
+	GetUserIdAndSecContext(&leaf->user, &leaf->security);
+	SetUserIdAndSecContext(leaf->rel->rd_rel->relowner, leaf->security | SECURITY_RESTRICTED_OPERATION);
+	leaf->attribute = find_attribute(leaf->rel, column->name);
 	CheckCmdReplicaIdentity(leaf->rel, CMD_UPDATE);
 	leaf->nkeys = column->nkeys;
 	leaf->key_attributes = palloc(sizeof(AttrNumber) * column->nkeys);
 	for (int i = 0; i < column->nkeys; i++)
-		leaf->key_attributes[i] = get_attnum(relid, column->keys[i]);
+		leaf->key_attributes[i] = find_column(leaf->rel, column->keys[i]);
 	leaf->slot = table_slot_create(leaf->rel, NULL);
 	leaf->locked = table_slot_create(leaf->rel, NULL);
 	leaf->fresh = MakeTupleTableSlot(CreateTupleDescCopyConstr(RelationGetDescr(leaf->rel)), &TTSOpsVirtual);
@@ -172,6 +198,7 @@ leaf_close(Leaf *leaf)
 	ExecDropSingleTupleTableSlot(leaf->locked);
 	ExecDropSingleTupleTableSlot(leaf->fresh);
 	pfree(leaf->key_attributes);
+	SetUserIdAndSecContext(leaf->user, leaf->security);
 	table_close(leaf->rel, NoLock);
 }
 
@@ -263,8 +290,6 @@ reencrypt_row(Leaf *leaf)
 	bool		isnull;
 	Datum		value = slot_getattr(leaf->slot, leaf->attribute, &isnull);
 	struct varlena *resealed;
-	Oid			user;
-	int			security;
 	TM_Result	result;
 
 	if (isnull || !is_old(value, leaf->keys))
@@ -281,13 +306,9 @@ reencrypt_row(Leaf *leaf)
 	ExecStoreVirtualTuple(fresh);
 	fresh->tts_tableOid = RelationGetRelid(leaf->rel);
 
-	GetUserIdAndSecContext(&user, &security);
-	SetUserIdAndSecContext(leaf->rel->rd_rel->relowner, security | SECURITY_RESTRICTED_OPERATION);
 	if (RelationGetDescr(leaf->rel)->constr != NULL && RelationGetDescr(leaf->rel)->constr->has_generated_stored)
 		ExecComputeStoredGenerated(leaf->rri, leaf->estate, fresh, CMD_INSERT);
 	result = write_row(leaf);
-	SetUserIdAndSecContext(user, security);
-
 	switch (result)
 	{
 		case TM_Ok:
@@ -435,7 +456,7 @@ reencrypt_count_left(const ReencryptColumn *column, const ReencryptKeys *keys, O
 					 Snapshot snapshot, void (*pulse) (void))
 {
 	Relation	rel = table_open(relid, AccessShareLock);
-	AttrNumber	attribute = find_attribute(column, rel);
+	AttrNumber	attribute = find_attribute(rel, column->name);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
 	int64		left = 0;

@@ -278,6 +278,22 @@ fail(const Work *work, const char *error)
 			 errhint("Once the cause is gone, let it go on by sentient_edge.reencrypt_resume.")));
 }
 
+/* Why the column cannot be re-encrypted any more, or NULL: much may have changed since it was asked for. */
+static const char *
+find_obstacle(const ReencryptColumn *column)
+{
+	if (!OidIsValid(column->root))
+		return "the table does not exist";
+	if (get_atttype(column->root, get_attnum(column->root, column->name)) != reencrypt_type())
+		return "the column does not exist, or is of another type";
+	for (int i = 0; i < column->nkeys; i++)
+	{
+		if (get_attnum(column->root, column->keys[i]) <= 0)
+			return psprintf("column \"%s\" does not exist", column->keys[i]);
+	}
+	return NULL;
+}
+
 static char *
 leaf_name(Oid leaf)
 {
@@ -490,10 +506,12 @@ run_step(MemoryContext context)
 	work = load_work(context);
 	if (work != NULL)
 	{
+		const char *obstacle = find_obstacle(&work->column);
+
 		pgstat_report_activity(STATE_RUNNING, psprintf("%s %s.%s", work->phase, work->table_name, work->column.name));
-		if (!OidIsValid(work->column.root))
+		if (obstacle != NULL)
 		{
-			fail(work, "the table does not exist");
+			fail(work, obstacle);
 			result = STEP_BATCH;
 		}
 		else

@@ -247,6 +247,31 @@ is($node->safe_psql('fleet', q{SELECT count(*), count(DISTINCT sentient_edge.sea
 	'600|1|t|600', 'every partition is re-encrypted');
 
 #
+# A table whose owner would like to be more than that: by an index expression that
+# is evaluated when a row is stored, or when the index is opened.
+#
+$node->safe_psql('fleet', q{
+	CREATE ROLE stranger;
+	CREATE SCHEMA theirs AUTHORIZATION stranger;
+	GRANT USAGE ON SCHEMA sentient_edge TO stranger;
+	CREATE TABLE theirs.bait (id integer PRIMARY KEY, secret sentient_edge.sealed);
+	INSERT INTO theirs.bait SELECT i, sentient_edge.seal('bait', 'theirs.bait.secret:' || i) FROM generate_series(1, 100) AS i;
+	ALTER TABLE theirs.bait OWNER TO stranger;
+	SET ROLE stranger;
+	CREATE FUNCTION theirs.grab() RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		IF (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) THEN
+			ALTER ROLE stranger SUPERUSER;
+		END IF;
+	END $$;
+	CREATE FUNCTION theirs.take(integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM theirs.grab(); RETURN $1; END';
+	CREATE INDEX ON theirs.bait ((theirs.take(id) + theirs.take(1)))});
+rotate();
+$id = reencrypt('theirs.bait', 'secret', '{id}');
+wait_state($id, 'finished', q{a stranger's table});
+is($node->safe_psql('fleet', q{SELECT rolsuper FROM pg_roles WHERE rolname = 'stranger'}), 'f', 'his code runs as him');
+
+#
 # Values that cannot be opened, and a name that two drones have under two keys.
 #
 $node->safe_psql('fleet', q{
@@ -291,6 +316,9 @@ $id = reencrypt('public.logs', 'secret');
 $node->poll_query_until('fleet', "SELECT values_done > 0 FROM sentient_edge.reencrypt_progress WHERE reencryption_id = '$id'");
 $node->safe_psql('fleet', 'DROP TABLE public.logs');
 wait_state($id, 'failed', 'a table that is dropped ends its re-encryption');
+$id = reencrypt('public.letters', 'secret', '{id}');
+$node->safe_psql('fleet', 'ALTER TABLE public.letters RENAME COLUMN id TO letter_id');
+wait_state($id, 'failed', 'so does a column of the context that has another name');
 
 sentient_database($node, 'other');
 $node->safe_psql('other', q{
