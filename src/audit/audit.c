@@ -7,6 +7,7 @@
 #include "audit/audit.h"
 #include "audit/capture.h"
 #include "audit/log_write.h"
+#include "audit/mac_users.h"
 #include "audit/targets.h"
 
 void
@@ -15,4 +16,5 @@ audit_init(void)
 	log_write_init();
 	targets_init();
 	capture_init();
+	mac_users_init();
 }

@@ -126,8 +126,17 @@ capture_add(char operation, const char *schema_name, const char *table_name,
 {
 	Batch	   *batch = current_batch();
 	int			depth = Max(trigger_depth(), 1);	/* an event trigger counts as one */
-	LogEntry   *last = batch->n > 0 ? &batch->entries[batch->n - 1] : NULL;
-	LogEntry   *entry = &batch->entries[batch->n];
+	LogEntry   *last;
+	LogEntry   *entry;
+
+	/* Making a key may change audited tables, which comes here: not while a batch is half full, or written. */
+	if (batch->n == 0)
+	{
+		log_prepare();
+		batch = current_batch();
+	}
+	last = batch->n > 0 ? &batch->entries[batch->n - 1] : NULL;
+	entry = &batch->entries[batch->n];
 
 	entry->operation = operation;
 	entry->occurred_at = GetCurrentTimestamp();

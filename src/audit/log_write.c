@@ -100,7 +100,6 @@ static text *role_name = NULL;
 static void relation_changed(Datum arg, Oid relid);
 static void role_changed(Datum arg, int cache, uint32 hash);
 static void find_relations(void);
-static bool can_have_mac(const LogEntry *entries, int n);
 static Relation open_partition(Relation parent, TimestampTz time, PartitionRange *range);
 static void keep_partition(Relation rel);
 static void fill_slot(TupleTableSlot *slot, int64 id, const LogEntry *entry, bool has_key, StringInfo bytes);
@@ -149,6 +148,30 @@ log_exists(void)
 	return OidIsValid(log_relid) && OidIsValid(sequence_relid);
 }
 
+/*
+ * The key that is made here is entered into an audited table itself.  A key that
+ * cannot be used, for want of its master key, keeps nobody from working.
+ */
+void
+log_prepare(void)
+{
+	static bool preparing = false;
+	pg_uuid_t	key_id;
+
+	if (preparing || !data_keys_available() || data_key_active_row(KEY_AUDIT_MAC, &key_id))
+		return;
+	preparing = true;
+	PG_TRY();
+	{
+		(void) data_key_active(KEY_AUDIT_MAC);
+	}
+	PG_FINALLY();
+	{
+		preparing = false;
+	}
+	PG_END_TRY();
+}
+
 void
 log_write(const LogEntry *entries, int n)
 {
@@ -178,7 +201,7 @@ log_write(const LogEntry *entries, int n)
 	sequence = sequence_relid;
 	parent = table_open(log_relid, RowExclusiveLock);
 	initStringInfo(&bytes);
-	has_key = can_have_mac(entries, n);
+	has_key = data_key_active_if_any(KEY_AUDIT_MAC) != NULL;
 
 	while (done < n)
 	{
@@ -215,28 +238,6 @@ log_write(const LogEntry *entries, int n)
 	error_context_stack = context.previous;
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(batch);
-}
-
-/*
- * Is there a key for MACs?  The first entry has it made, but for those of the
- * worker that makes keys, which would wait for itself.  A key that cannot be used,
- * for want of its master key, keeps nobody from working.
- */
-static bool
-can_have_mac(const LogEntry *entries, int n)
-{
-	pg_uuid_t	key_id;
-
-	if (data_key_active_if_any(KEY_AUDIT_MAC) != NULL)
-		return true;
-	if (!data_keys_available() || data_key_active_row(KEY_AUDIT_MAC, &key_id))
-		return false;
-	for (int i = 0; i < n; i++)
-	{
-		if (strcmp(entries[i].table_name, "data_keys") == 0)
-			return false;
-	}
-	return data_key_active(KEY_AUDIT_MAC) != NULL;
 }
 
 /*

@@ -29,6 +29,9 @@ typedef struct LogEntry
 
 extern void log_write_init(void);
 
+/* Before the first entry of a batch: have the key of MACs made, if there is none and it can be. */
+extern void log_prepare(void);
+
 /* Write up to LOG_BATCH entries, in order, in the current subtransaction, whoever the user is. */
 extern void log_write(const LogEntry *entries, int n);
 

@@ -11,7 +11,8 @@
  *
  * No other process can do it for a transaction that has created the extension, or
  * has written to the table, itself (a restore in one transaction does both): it
- * works on its own then.
+ * works on its own then.  So it does for keys of the audit trail when no worker is
+ * free: changes to audited tables must not fail for that.
  */
 #include "postgres.h"
 
@@ -88,8 +89,8 @@ start_worker(const KeyOrder *order, BackgroundWorkerHandle **handle)
 	return RegisterDynamicBackgroundWorker(&worker, handle);
 }
 
-/* Start a worker and wait for its end, but not for ever. */
-static void
+/* Start a worker and wait for its end, but not for ever; false when none is free. */
+static bool
 run_worker(const KeyOrder *order)
 {
 	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), WORKER_WAIT_MS);
@@ -97,10 +98,7 @@ run_worker(const KeyOrder *order)
 	pid_t		pid;
 
 	if (!start_worker(order, &handle))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("no background worker is free to work on data keys"),
-				 errhint("Increase max_worker_processes, or try again later.")));
+		return false;
 	while (GetBackgroundWorkerPid(handle, &pid) != BGWH_STOPPED)
 	{
 		long		wait_ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
@@ -113,6 +111,16 @@ run_worker(const KeyOrder *order)
 		CHECK_FOR_INTERRUPTS();
 	}
 	pfree(handle);
+	return true;
+}
+
+static void
+no_worker(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("no background worker is free to work on data keys"),
+			 errhint("Increase max_worker_processes, or try again later.")));
 }
 
 /* The active key of a purpose, as the table says now. */
@@ -172,7 +180,8 @@ make_key(const KeyOrder *order)
 	pg_uuid_t	present;
 	bool		exists;
 
-	(void) sql_query("LOCK TABLE sentient_edge.data_keys IN SHARE ROW EXCLUSIVE MODE", 0, NULL, NULL);
+	/* Not by a statement: those who watch statements may be what asks for the key. */
+	LockRelationOid(get_relname_relid("data_keys", get_namespace_oid("sentient_edge", false)), ShareRowExclusiveLock);
 	exists = active_key(order->purpose, &present);
 	if (exists && (!order->replace || memcmp(&present, &order->key_id, sizeof(present)) != 0))
 		return;
@@ -328,8 +337,13 @@ key_worker_make(KeyPurpose purpose, const pg_uuid_t *replaced)
 	}
 	take_turn(&tag, TURN_MAKE, purpose);
 	data_key_forget();
-	if (is_wanted(purpose, replaced))
-		run_worker(&order);
+	if (is_wanted(purpose, replaced) && !run_worker(&order))
+	{
+		/* What these make is stored by the same transaction, or nowhere. */
+		if (purpose != KEY_AUDIT_MAC && purpose != KEY_LEDGER)
+			no_worker();
+		work_here(&order);
+	}
 	drop_turn(&tag);
 }
 
@@ -347,8 +361,9 @@ key_worker_reserve(const pg_uuid_t *key_id, KeyPurpose purpose)
 	}
 	take_turn(&tag, TURN_RESERVE, purpose);
 	/* The session before this one may have wanted the same. */
-	if (!key_usage_get(key_id, &usage) || usage.reserved - usage.used < FIRST_RESERVATION / 2)
-		run_worker(&order);
+	if ((!key_usage_get(key_id, &usage) || usage.reserved - usage.used < FIRST_RESERVATION / 2) &&
+		!run_worker(&order))
+		no_worker();
 	drop_turn(&tag);
 }
 

@@ -46,14 +46,16 @@ sub keyed_server
 	return $server;
 }
 
-# After a kill: until the server has restarted by itself.
-sub wait_for_server
+# Kill a process and wait until the server has restarted by itself.
+sub kill_and_wait
 {
-	my ($server) = @_;
+	my ($server, $pid) = @_;
+	my $offset = -s $server->logfile;
 
+	kill 'KILL', $pid;
 	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
-		return if system('pg_isready', '-q', '-h', $server->host, '-p', $server->port) == 0;
+		return if substr(slurp_file($server->logfile), $offset) =~ /was terminated by signal 9.*database system is ready to accept connections/s;
 		select undef, undef, undef, 0.1;
 	}
 	die 'the server did not come back';
@@ -91,7 +93,9 @@ is($node->safe_psql('fleet', "SELECT count(*) FROM sentient_edge.data_keys WHERE
 # Where no other process can make it: what created the extension is not committed, or a lock is held.
 $node->safe_psql('postgres', 'CREATE DATABASE single');
 is($node->safe_psql('single', q{SET client_min_messages = warning; BEGIN; CREATE EXTENSION sentient_edge CASCADE;
+	INSERT INTO core.drones (call_sign, drone_type) VALUES ('early', 'quadcopter');
 	SELECT sentient_edge.unseal(sentient_edge.seal('early', 'c', true), 'c'); COMMIT}), 'early', 'a key is made in the transaction that creates the extension');
+is($node->safe_psql('single', "SELECT bool_and(mac IS NOT NULL), count(*) FILTER (WHERE table_name = 'drones') FROM audit.log"), 't|1', 'for the audit trail, too');
 is($node->safe_psql('single', q{BEGIN; SELECT sentient_edge.rotate_master_key(); SELECT sentient_edge.rotate_data_key('field') IS NOT NULL;
 	SELECT sentient_edge.unseal(sentient_edge.seal('locked', 'c'), 'c'); COMMIT}), "0\nt\nlocked", 'or in one that holds a lock on the keys');
 is($node->safe_psql('single', "SELECT purpose, state, count(*) FROM sentient_edge.data_keys WHERE $ours GROUP BY 1, 2 ORDER BY 1, 2"), "field|active|1\nfield|decrypt_only|1\nsearch|active|1", 'which leaves the right keys');
@@ -128,17 +132,18 @@ my $fingerprint_b = $node->safe_psql('fleet', "SELECT master_fingerprint FROM se
 is($node->safe_psql('fleet', $count_of), '110', 'with two master keys everything opens');
 is($node->safe_psql('fleet', "SELECT DISTINCT problem FROM sentient_edge.key_status() WHERE kind = 'data key'"), 'not wrapped by the active master key; call sentient_edge.rotate_master_key()', 'and the work to do is shown');
 
-# Killed before, in or after the work.
+# Killed before, in or after the work; the session stays until then.
 for my $turn (1 .. 4)
 {
 	my ($in, $out, $err) = ('', '', '');
-	my $run = start([ 'psql', '-XAtq', '-d', $node->connstr('fleet'), '-c', 'SELECT sentient_edge.rotate_master_key()' ], '<', \$in, '>', \$out, '2>', \$err);
+	my $run = start([ 'psql', '-XAtq', '-d', $node->connstr('fleet') . " application_name=rotator$turn", '-c', 'SELECT sentient_edge.rotate_master_key()', '-c', 'SELECT pg_sleep(600)' ],
+		'<', \$in, '>', \$out, '2>', \$err);
 
-	select undef, undef, undef, 0.01 * $turn;
-	my $pid = $node->safe_psql('fleet', "SELECT coalesce(max(pid), 0) FROM pg_stat_activity WHERE query LIKE 'SELECT sentient_edge.rotate_master_key%'");
-	kill 'KILL', $pid if $pid;
+	$node->poll_query_until('fleet', "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'rotator$turn'") or die 'no session';
+	my $pid = $node->safe_psql('fleet', "SELECT pid FROM pg_stat_activity WHERE application_name = 'rotator$turn'");
+	select undef, undef, undef, 0.005 * ($turn - 1);
+	kill_and_wait($node, $pid);
 	finish($run);
-	wait_for_server($node);
 	like($node->safe_psql('fleet', $fingerprints), qr/^($fingerprint_a|$fingerprint_b)$/, "kill $turn: all keys or none");
 	is($node->safe_psql('fleet', $count_of), '110', "kill $turn: everything opens");
 	with_keys($node, $turn % 2 ? ($key_a, $key_b) : ($key_b, $key_a));
@@ -153,9 +158,8 @@ my $pid = $session->query_safe('SELECT pg_backend_pid()');
 $count = $node->safe_psql('fleet', $to_wrap);
 cmp_ok($count, '>=', 4, 'there are keys to wrap');
 is($session->query_safe('BEGIN; SELECT sentient_edge.rotate_master_key()'), $count, 'all keys are wrapped anew');
-kill 'KILL', $pid;
+kill_and_wait($node, $pid);
 eval { $session->quit; };
-wait_for_server($node);
 is($node->safe_psql('fleet', $fingerprints), $wrapped_by, 'killed before it commits, nothing has changed');
 is($node->safe_psql('fleet', 'SELECT sentient_edge.rotate_master_key()'), $count, 'called again it does it all');
 is($node->safe_psql('fleet', 'SELECT sentient_edge.rotate_master_key()'), '0', 'and has nothing left to do');
@@ -278,6 +282,10 @@ $node->append_conf('postgresql.conf', 'max_worker_processes = 0');
 $node->restart;
 fails_with($node, "SELECT sentient_edge.rotate_data_key('field')", qr/ERROR:  55000: no background worker is free to work on data keys\nHINT:  Increase max_worker_processes/, 'without a worker a key cannot be made');
 is($node->safe_psql('fleet', $count_of), '111', 'but used');
+$node->safe_psql('fleet', "UPDATE sentient_edge.data_keys SET state = 'decrypt_only', rotated_at = now() WHERE purpose = 'audit_mac'");
+sentient_drone($node, 'fleet', 'audited');
+is($node->safe_psql('fleet', "SELECT l.mac IS NOT NULL AND substr(l.mac, 1, 16) = uuid_send(k.key_id) FROM audit.log l, sentient_edge.data_keys k
+	WHERE table_name = 'drones' AND k.purpose = 'audit_mac' AND k.state = 'active' ORDER BY audit_id DESC LIMIT 1"), 't', 'the audit trail makes its key all the same');
 $node->append_conf('postgresql.conf', 'max_worker_processes = 24');
 $node->restart;
 
@@ -310,6 +318,11 @@ is($node->safe_psql('fleet', "SELECT state, wrapped_key IS NULL, destroyed_at IS
 my $search = $node->safe_psql('fleet', "SELECT sentient_edge.rotate_data_key('search'); SELECT key_id FROM sentient_edge.data_keys WHERE purpose = 'search' AND state = 'decrypt_only'");
 $search = (split /\n/, $search)[-1];
 fails_with($node, "SELECT sentient_edge.destroy_data_key('$search')", qr/is needed by 11 stored values/, 'a search key is needed by its tags');
+
+# The audit trail.
+my $mac_key = $node->safe_psql('fleet', "SELECT key_id FROM sentient_edge.data_keys WHERE purpose = 'audit_mac' AND state = 'active'");
+$node->safe_psql('fleet', "SELECT sentient_edge.rotate_data_key('audit_mac')");
+fails_with($node, "SELECT sentient_edge.destroy_data_key('$mac_key')", qr/is needed by \d+ stored values\nDETAIL:  They are in audit\.log \(\d+\), audit\.security_events \(\d+\)\./, 'the audit trail needs the keys of its MACs');
 
 # By force.
 is($session->query_safe($count_of), '11', 'eleven values are left');
