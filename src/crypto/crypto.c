@@ -8,6 +8,7 @@
 #include "crypto/data_key_cache.h"
 #include "crypto/key_provider.h"
 #include "crypto/key_usage.h"
+#include "crypto/log_guard.h"
 #include "crypto/reencrypt.h"
 #include "crypto/sealed.h"
 
@@ -19,4 +20,5 @@ crypto_init(void)
 	data_key_init();
 	sealed_init();
 	reencrypt_init();
+	log_guard_init();
 }

@@ -14,6 +14,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "crypto/log_guard.h"
 #include "crypto/sealed.h"
 #include "crypto/secret.h"
 #include "crypto/unseal_count.h"
@@ -114,6 +115,7 @@ seal(FunctionCallInfo fcinfo, bool is_text)
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
+	log_guard_note();
 	error_context_stack = &hide;
 	if (PG_ARGISNULL(2))
 		ereport(ERROR,
@@ -162,6 +164,7 @@ unseal(FunctionCallInfo fcinfo, bool is_text, bool try)
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
+	log_guard_note();
 	context = sealed_context_argument(PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1));
 	status = sealed_open((struct varlena *) PG_GETARG_POINTER(0),
 						 VARDATA_ANY(context), VARSIZE_ANY_EXHDR(context), &plain);

@@ -15,6 +15,7 @@
 #include "libpq/pqformat.h"
 #include "utils/uuid.h"
 
+#include "crypto/log_guard.h"
 #include "crypto/sealed.h"
 
 PG_FUNCTION_INFO_V1(sealed_in);
@@ -84,6 +85,7 @@ sealed_send(PG_FUNCTION_ARGS)
 static void
 refuse_input(int sqlstate)
 {
+	log_guard_note();
 	ereport(ERROR,
 			(errcode(sqlstate),
 			 errmsg("invalid input syntax for type sentient_edge.sealed"),

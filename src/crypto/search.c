@@ -20,6 +20,7 @@
 #include "utils/lsyscache.h"
 
 #include "base/sql.h"
+#include "crypto/log_guard.h"
 #include "crypto/sealed.h"
 #include "crypto/search.h"
 #include "crypto/secret.h"
@@ -111,6 +112,7 @@ sealed_search_token(PG_FUNCTION_ARGS)
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
+	log_guard_note();
 	error_context_stack = &hide;
 	context = sealed_context_argument(PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1));
 	argument = PG_GETARG_TEXT_PP(0);
@@ -145,6 +147,7 @@ sealed_search_tokens(PG_FUNCTION_ARGS)
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
+	log_guard_note();
 	error_context_stack = &hide;
 	context = sealed_context_argument(PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1));
 	argument = PG_GETARG_TEXT_PP(0);
