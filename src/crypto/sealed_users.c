@@ -13,13 +13,21 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
+#include "access/tableam.h"
 #include "catalog/pg_type.h"
+#include "executor/tuptable.h"
 #include "lib/stringinfo.h"
-#include "utils/builtins.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/uuid.h"
 
 #include "base/sql.h"
 #include "crypto/key_users.h"
+#include "crypto/sealed.h"
 #include "crypto/sealed_users.h"
 
 /* Where sealed values may be, in the order of locking. */
@@ -33,7 +41,7 @@
 	"   OR (t.typrelid <> 0 AND EXISTS (SELECT FROM pg_attribute a" \
 	"    WHERE a.attrelid = t.typrelid AND a.atttypid = h.type AND NOT a.attisdropped))" \
 	"   OR EXISTS (SELECT FROM pg_range r WHERE r.rngsubtype = h.type AND t.oid IN (r.rngtypid, r.rngmultitypid)))" \
-	"SELECT format('%I.%I', n.nspname, c.relname), format('%I', a.attname), h.form, c.relkind = 'r'" \
+	"SELECT c.oid, a.attnum, format('%I.%I.%I', n.nspname, c.relname, a.attname), h.form, c.relkind = 'r'" \
 	" FROM holder h JOIN pg_attribute a ON a.atttypid = h.type AND a.attnum > 0 AND NOT a.attisdropped" \
 	" JOIN pg_class c ON c.oid = a.attrelid AND c.relkind IN ('r', 'm')" \
 	"  AND (c.relpersistence <> 't' OR c.relnamespace = pg_my_temp_schema())" \
@@ -42,48 +50,102 @@
 
 typedef struct Column
 {
-	char	   *table;
-	char	   *name;
+	Oid			table;
+	AttrNumber	number;
+	char	   *place;			/* for people: table and column */
 	char	   *form;
 	bool		is_table;
 } Column;
 
-static int64
-count_column(const Column *column, const pg_uuid_t *key_id, const char *function)
+static bool
+has_key(const struct varlena *value, const pg_uuid_t *key_id, KeyPurpose purpose)
 {
-	Oid			types[1] = {UUIDOID};
-	Datum		values[1] = {UUIDPGetDatum(key_id)};
-	bool		isnull;
+	pg_uuid_t	field;
+	pg_uuid_t	search;
 
-	if (column->is_table)
-		(void) sql_query(psprintf("LOCK TABLE ONLY %s IN SHARE MODE", column->table), 0, NULL, NULL);
+	(void) sealed_key_ids(value, &field, &search);
+	return memcmp(purpose == KEY_FIELD ? &field : &search, key_id, sizeof(*key_id)) == 0;
+}
+
+/* How many sealed values in a column's value have the key? */
+static int64
+count_value(const Column *column, Datum value, const pg_uuid_t *key_id, KeyPurpose purpose)
+{
+	ArrayType  *array;
+	Datum	   *elements;
+	bool	   *nulls;
+	int			nelements;
+	int64		n = 0;
+
 	if (strcmp(column->form, "value") == 0)
-		(void) sql_query(psprintf("SELECT count(*) FROM ONLY %s WHERE %s(%s) OPERATOR(pg_catalog.=) $1",
-								  column->table, function, column->name), 1, types, values);
-	else if (strcmp(column->form, "array") == 0)
-		(void) sql_query(psprintf("SELECT count(*) FROM ONLY %s, unnest(%s) AS element"
-								  " WHERE %s(element) OPERATOR(pg_catalog.=) $1",
-								  column->table, column->name, function), 1, types, values);
-	else
-		(void) sql_query(psprintf("SELECT count(%s) FROM ONLY %s", column->name, column->table), 0, NULL, NULL);
-	return DatumGetInt64(sql_value(0, 0, &isnull));
+		return has_key((struct varlena *) DatumGetPointer(value), key_id, purpose);
+	if (strcmp(column->form, "array") != 0)
+		return 1;
+	array = DatumGetArrayTypeP(value);
+	deconstruct_array(array, ARR_ELEMTYPE(array), -1, false, TYPALIGN_INT, &elements, &nulls, &nelements);
+	for (int i = 0; i < nelements; i++)
+		n += !nulls[i] && has_key((struct varlena *) DatumGetPointer(elements[i]), key_id, purpose);
+	return n;
+}
+
+/*
+ * Tables belong to others: a query of them would have the planner call functions
+ * of theirs, in the predicate of an index, say.  A scan calls nothing.
+ */
+static int64
+count_column(const Column *column, const pg_uuid_t *key_id, KeyPurpose purpose)
+{
+	MemoryContext mine = AllocSetContextCreate(CurrentMemoryContext, "sentient_edge key users", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller;
+	LOCKMODE	lock = column->is_table ? ShareLock : AccessShareLock;
+	Relation	rel = try_relation_open(column->table, lock);
+	Snapshot	snapshot;
+	TupleTableSlot *slot;
+	TableScanDesc scan;
+	int64		n = 0;
+
+	/* It was dropped, or the column was, while others were looked through. */
+	if (rel == NULL)
+		return 0;
+	if (TupleDescAttr(RelationGetDescr(rel), column->number - 1)->attisdropped)
+	{
+		relation_close(rel, NoLock);
+		return 0;
+	}
+
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	slot = table_slot_create(rel, NULL);
+	scan = table_beginscan(rel, snapshot, 0, NULL);
+	caller = MemoryContextSwitchTo(mine);
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		bool		isnull;
+		Datum		value = slot_getattr(slot, column->number, &isnull);
+
+		CHECK_FOR_INTERRUPTS();
+		if (!isnull)
+			n += count_value(column, value, key_id, purpose);
+		MemoryContextReset(mine);
+	}
+	MemoryContextSwitchTo(caller);
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
+	relation_close(rel, NoLock);
+	MemoryContextDelete(mine);
+	return n;
 }
 
 /* As key_users.h says. */
 static int64
 count_users(const pg_uuid_t *key_id, KeyPurpose purpose, char **place)
 {
-	const char *function;
 	StringInfoData places;
 	Column	   *columns;
 	uint64		ncolumns;
 	int64		total = 0;
 
-	if (purpose == KEY_FIELD)
-		function = "sentient_edge.sealed_key_id";
-	else if (purpose == KEY_SEARCH)
-		function = "sentient_edge.sealed_search_key_id";
-	else
+	if (purpose != KEY_FIELD && purpose != KEY_SEARCH)
 		return 0;
 
 	ncolumns = sql_query(COLUMNS, 0, NULL, NULL);
@@ -92,20 +154,20 @@ count_users(const pg_uuid_t *key_id, KeyPurpose purpose, char **place)
 	{
 		bool		isnull;
 
-		columns[i].table = sql_string(i, 0);
-		columns[i].name = sql_string(i, 1);
-		columns[i].form = sql_string(i, 2);
-		columns[i].is_table = DatumGetBool(sql_value(i, 3, &isnull));
+		columns[i].table = DatumGetObjectId(sql_value(i, 0, &isnull));
+		columns[i].number = DatumGetInt16(sql_value(i, 1, &isnull));
+		columns[i].place = sql_string(i, 2);
+		columns[i].form = sql_string(i, 3);
+		columns[i].is_table = DatumGetBool(sql_value(i, 4, &isnull));
 	}
 
 	initStringInfo(&places);
 	for (uint64 i = 0; i < ncolumns; i++)
 	{
-		int64		n = count_column(&columns[i], key_id, function);
+		int64		n = count_column(&columns[i], key_id, purpose);
 
 		if (n > 0)
-			appendStringInfo(&places, "%s%s.%s (" INT64_FORMAT ")", places.len > 0 ? ", " : "",
-							 columns[i].table, columns[i].name, n);
+			appendStringInfo(&places, "%s%s (" INT64_FORMAT ")", places.len > 0 ? ", " : "", columns[i].place, n);
 		total += n;
 	}
 	*place = places.data;

@@ -203,6 +203,26 @@ $node->safe_psql('fleet', "ROLLBACK PREPARED 'reader'");
 sentient_wait($node, 'fleet', 'SELECT count(*) = 0 FROM telemetry.drone_telemetry_default', 'and moved once the reader was gone');
 
 #
+# The owner of a table with sealed values, whose key is to be destroyed.
+#
+$node->safe_psql('fleet', 'CREATE ROLE keeper LOGIN IN ROLE sentient_admin');
+as('keeper', 'fleet', q{SELECT sentient_edge.seal('x', 'y:1'), sentient_edge.rotate_data_key('field')});
+sentient_wait($node, 'fleet', q{
+	SELECT count(*) = 0 FROM pg_stat_activity a, sentient_edge.data_keys k
+	 WHERE k.rotated_at IS NOT NULL AND a.xact_start <= k.rotated_at AND a.datname = 'fleet'}, 'who might have used the key is gone');
+my (undef, $told, $refused) = as('keeper', 'fleet', q{
+	CREATE FUNCTION pg_temp.gain() RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN ALTER ROLE keeper SUPERUSER; EXCEPTION WHEN insufficient_privilege THEN NULL; END $$;
+	CREATE FUNCTION pg_temp.planted(integer) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$
+	BEGIN PERFORM pg_temp.gain(); RETURN true; END $$;
+	CREATE TEMP TABLE mine (value sentient_edge.sealed, number integer CHECK (pg_temp.planted(2)));
+	CREATE INDEX ours ON mine (number) WHERE pg_temp.planted(1);
+	ALTER INDEX ours SET (fillfactor = 80);
+	SELECT sentient_edge.destroy_data_key(key_id) FROM sentient_edge.data_keys WHERE purpose = 'field' AND state = 'decrypt_only'});
+is("$told|$refused", 't|', 'the administrator of keys destroys one');
+is(is_superuser('keeper'), 'f', "an index predicate does not run as superuser while the table is looked through");
+
+#
 # Databases without the extension do not keep one with it from having a scheduler.
 #
 as('maker', 'postgres', "CREATE DATABASE made$_") for 1 .. 3;
