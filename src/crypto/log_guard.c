@@ -37,6 +37,9 @@
 
 #define HIDDEN		"<hidden: it may contain a secret>"
 
+/* So many are looked up in a text, for the time it takes; one with more is guarded. */
+#define EXECUTES_MAX	100
+
 /* Functions that take or return secrets, in lower case and in order. */
 static const char *const guarded_functions[] = {
 	"api_key_signing_secret",
@@ -252,24 +255,30 @@ is_guarded_name(const char *name, size_t length)
 	return false;
 }
 
-/* Behind EXECUTE: the text of the prepared statement that is named there, or NULL. */
-static const char *
-prepared_text(const char *at)
+/* Behind EXECUTE: does the prepared statement that is named there call a guarded function? */
+static bool
+executes_guarded(const char *at)
 {
 	char		name[NAMEDATALEN];
 	size_t		length = 0;
-	bool		quoted;
 	PreparedStatement *statement;
 
 	at += strspn(at, " \t\r\n\f");
-	quoted = *at == '"';
-	if (quoted)
-		at++;
-	for (; length < NAMEDATALEN - 1 && (quoted ? *at != '"' && *at != '\0' : is_word_byte(*at) || *at == '$'); at++)
-		name[length++] = quoted ? *at : pg_ascii_tolower((unsigned char) *at);
+	if (pg_strncasecmp(at, "U&", 2) == 0)
+		return true;			/* escapes in a name: not looked into */
+	if (*at == '"')
+	{
+		for (at++; length < NAMEDATALEN - 1 && *at != '\0' && (*at != '"' || *++at == '"'); at++)
+			name[length++] = *at;
+	}
+	else
+	{
+		for (; length < NAMEDATALEN - 1 && (is_word_byte(*at) || *at == '$'); at++)
+			name[length++] = pg_ascii_tolower((unsigned char) *at);
+	}
 	name[length] = '\0';
 	statement = length == 0 ? NULL : FetchPreparedStatement(name, false);
-	return statement == NULL ? NULL : statement->plansource->query_string;
+	return statement != NULL && calls_guarded(statement->plansource->query_string, true);
 }
 
 /*
@@ -280,6 +289,8 @@ prepared_text(const char *at)
 static bool
 calls_guarded(const char *text, bool prepared)
 {
+	int			executes = 0;
+
 	if (text == NULL)
 		return false;
 	while (*text != '\0')
@@ -298,7 +309,7 @@ calls_guarded(const char *text, bool prepared)
 
 		if (length == strlen("execute") && pg_strncasecmp(word, "execute", length) == 0)
 		{
-			if (!prepared && calls_guarded(prepared_text(text), true))
+			if (!prepared && (++executes > EXECUTES_MAX || executes_guarded(text)))
 				return true;
 		}
 		else

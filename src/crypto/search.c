@@ -4,9 +4,9 @@
  *
  * A tag is the first 16 bytes of an HMAC-SHA-256, under a subkey of the search
  * key, over the length of the scope (two bytes, big endian), the scope and the
- * plaintext.  The scope is the context up to its first colon, that is, the column
- * without the row: equal values of one column have equal tags, and those of two
- * columns tell nothing of each other.
+ * plaintext.  The scope is the context up to its first colon outside double
+ * quotes, that is, the column without the row: equal values of one column have
+ * equal tags, and those of two columns tell nothing of each other.
  *
  * sentient_edge.search_token() hands out an envelope that ends behind the tag,
  * for use on the other side of an operator.  No locks; nothing outlives a call.
@@ -36,9 +36,20 @@ PG_FUNCTION_INFO_V1(sealed_search_tokens);
 size_t
 search_scope(const char *context, size_t context_bytes)
 {
-	const char *colon = memchr(context, ':', context_bytes);
+	const char *first = memchr(context, ':', context_bytes);
+	bool		quoted = false;
 
-	return colon == NULL ? context_bytes : (size_t) (colon - context);
+	if (first == NULL)
+		return context_bytes;
+	for (size_t i = 0; i < context_bytes; i++)
+	{
+		if (context[i] == '"')
+			quoted = !quoted;
+		else if (context[i] == ':' && !quoted)
+			return i;
+	}
+	/* Quotes that are not closed are no quotes of a name. */
+	return first - context;
 }
 
 void

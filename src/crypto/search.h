@@ -10,7 +10,7 @@
 
 /*
  * Tags are equal across the rows of a column: they depend on the plaintext and on
- * the context up to its first colon.
+ * the context up to its first colon outside double quotes.
  */
 extern size_t search_scope(const char *context, size_t context_bytes);
 

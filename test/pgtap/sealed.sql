@@ -4,7 +4,7 @@
 BEGIN;
 SET LOCAL client_min_messages = warning;
 SET LOCAL search_path = public, sentient_edge;
-SELECT plan(72);
+SELECT plan(75);
 
 CREATE FUNCTION pg_temp.bytes(sealed) RETURNS bytea LANGUAGE sql AS $$SELECT substr(sealed_send($1), 8)$$;
 CREATE FUNCTION pg_temp.envelope(bytea) RETURNS sealed LANGUAGE sql
@@ -118,6 +118,9 @@ SELECT ok(seal('x', 'a.b.c:1:2', true) = search_token('x', 'a.b.c:3'), 'for any 
 SELECT ok(seal('x', 'a.b.c:1', true) = ANY (search_tokens('x', 'a.b.c')), 'and so do the tokens of all keys');
 SELECT ok(seal('', 'a.b.c:1', true) = search_token('', 'a.b.c'), 'the empty text, too');
 SELECT ok(search_token('c', 'a.b') <> search_token('.bc', 'a'), 'where the column ends is part of it');
+SELECT ok(search_token('x', '"a:b".t.v:1') <> search_token('x', '"a:c".t.v:1'), 'a colon within a quoted name does not end the column');
+SELECT ok(seal('x', '"a:""b".t.v:1', true) = search_token('x', '"a:""b".t.v:2'), 'the one behind it does');
+SELECT ok(seal('x', 'a"b:1', true) = search_token('x', 'a"b:2'), 'a quote that is not closed is no quote');
 SELECT ok(v = v AND v <> seal('x', 'a.b.c:1') AND v <> search_token('x', 'a.b.c'), 'a value that is not searchable is equal to itself only') FROM seal('x', 'a.b.c:1') v;
 SELECT is(search_token(NULL, 'c'), NULL, 'there is no token of null');
 SELECT throws_ok($$SELECT search_token('x', '')$$, '22023', NULL, 'nor one without a column');

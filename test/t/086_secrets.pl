@@ -171,6 +171,10 @@ BEGIN
 	EXECUTE format('SELECT sentient_edge.seal(%L, %L)', secret, 'x:1');
 	EXECUTE format('SELECT sentient_edge.seal(%L, %L)::int', secret, 'x:1');
 END $$;
+INSERT INTO core.drones (drone_id, call_sign, drone_type) VALUES ('00000000-0000-4000-8000-0000000000d1', 'one', 'vtol'), ('00000000-0000-4000-8000-0000000000d2', 'two', 'vtol');
+INSERT INTO core.communication_channels (channel_id, name, channel_type) VALUES ('00000000-0000-4000-8000-0000000000c1', 'secrets', 'radio');
+INSERT INTO auth.users (user_id, username) VALUES ('00000000-0000-4000-8000-0000000000a1', 'secrets');
+INSERT INTO auth.api_keys (key_id, user_id, name, prefix, key_hash) VALUES ('00000000-0000-4000-8000-0000000000b1', '00000000-0000-4000-8000-0000000000a1', 'secrets', 'se_secrets', sha256('secrets'));
 CREATE PROCEDURE keep_by_call(secret text) LANGUAGE plpgsql AS $$ BEGIN PERFORM sentient_edge.seal(secret, 'x:1'); END $$;
 END
 
@@ -200,6 +204,9 @@ MERGE INTO kept USING (SELECT 1) ON id = 1 WHEN MATCHED THEN UPDATE SET value = 
 PREPARE seal_it (text) AS SELECT sentient_edge.seal($1, 'x:1');
 EXECUTE seal_it ('CANARY');
 EXECUTE "seal_it" ('CANARY', 'CANARY');
+PREPARE "odd ""Name" (text) AS SELECT sentient_edge.seal($1, 'x:1');
+EXECUTE "odd ""Name" ('CANARY');
+EXECUTE U&"odd \0022Name" ('CANARY');
 EXPLAIN (ANALYZE, VERBOSE) EXECUTE seal_it ('CANARY');
 CREATE TEMP TABLE executed AS EXECUTE seal_it ('CANARY');
 BEGIN; EXECUTE seal_it ('CANARY'); SELECT 1/0; COMMIT;
@@ -222,6 +229,23 @@ SELECT count(*) FROM kept WHERE value = ANY (sentient_edge.search_tokens('CANARY
 SELECT sentient_edge.rotate_master_key();
 SELECT sentient_edge.destroy_data_key(key_id) FROM sentient_edge.data_keys WHERE state <> 'active';
 SELECT sentient_edge.destroy_data_key(key_id, force => true) FROM sentient_edge.data_keys WHERE state <> 'active' AND purpose = 'search';
+SELECT core.set_drone_serial_number('00000000-0000-4000-8000-0000000000d1', 'CANARY');
+SELECT core.drone_serial_number('00000000-0000-4000-8000-0000000000d1');
+SELECT core.set_drone_serial_number('00000000-0000-4000-8000-0000000000d2', 'CANARY');
+SELECT core.find_drone_by_serial_number('CANARY'), core.drone_serial_number('00000000-0000-4000-8000-0000000000d1')::int;
+INSERT INTO core.drones (call_sign, drone_type, serial_number) VALUES ('bare', 'vtol', sentient_edge.seal('CANARY', 'core.drones.serial_number:1', true));
+UPDATE core.drones SET serial_number = sentient_edge.seal('CANARY', 'core.drones.serial_number:' || drone_id, true);
+SELECT core.set_channel_credentials('00000000-0000-4000-8000-0000000000c1', 'CANARY');
+SELECT core.channel_credentials('00000000-0000-4000-8000-0000000000c1');
+SELECT core.send_message('CANARY', confidential => true) AS message \gset
+SELECT core.message_body(:'message');
+SELECT core.send_message('CANARY', true, sender_drone => 'CANARY');
+SELECT auth.set_user_mfa_secret('00000000-0000-4000-8000-0000000000a1', 'CANARY');
+SELECT auth.user_mfa_secret('00000000-0000-4000-8000-0000000000a1');
+SELECT auth.set_api_key_signing_secret('00000000-0000-4000-8000-0000000000b1', 'CANARY');
+SELECT auth.api_key_signing_secret('00000000-0000-4000-8000-0000000000b1');
+SELECT sentient_edge.rotate_data_key('field'), sentient_edge.rotate_data_key('search');
+SELECT sentient_edge.reencrypt('core.drones', 'serial_number');
 END
 
 # Every other function with an argument or a name that speaks of secrets; it need not succeed to be logged.
@@ -304,6 +328,8 @@ for my $order (0, 1)
 	like($errors, qr/invalid input syntax for type integer: "\Q$canary\E"/, "the client is told what is wrong$where");
 	like($errors, qr/Failing row contains \(3, \Q$canary\E, sealed:/, "and sees its own row$where");
 	run_bound();
+	cmp_ok(scalar(() = $output =~ /\Q$canary\E/g), '>=', 5, "functions return the clear value$where");
+	sentient_wait($node, 'fleet', q{SELECT count(*) > 0 AND bool_and(state = 'finished') FROM sentient_edge.reencryptions}, "the column is re-encrypted$where");
 	nowhere_in(logged(), "in the server's logs$where");
 	my $log = slurp_file("$logs/server.log");
 	like($log, qr/ERROR:  22P02: invalid input syntax for type %s: "%s"\n.*DETAIL:  <hidden: it may contain a secret>\n/, "a failed statement is logged without what it says$where");
@@ -331,6 +357,8 @@ like(slurp_file("$logs/server.log"), qr/statement: SELECT keep_dynamically\('har
 
 $node->safe_psql('fleet', 'CHECKPOINT');
 is($node->safe_psql('fleet', q{SELECT count(*) > 0 FROM pg_stats WHERE tablename = 'kept' AND attname = 'value'}), 't', 'there are statistics of the sealed column');
+nowhere_in($node->safe_psql('fleet', q{SELECT string_agg(l::text, E'\n') FROM audit.log l}) . $node->safe_psql('fleet', q{SELECT string_agg(e::text, E'\n') FROM audit.security_events e}), 'in the audit trail');
+cmp_ok($node->safe_psql('fleet', q{SELECT count(*) FROM audit.log WHERE new_values->>'serial_number' ~ '^sealed:'}), '>', 0, 'which has the sealed values');
 nowhere_in($node->safe_psql('fleet', q{SELECT string_agg(s::text, E'\n') FROM pg_stats s WHERE schemaname !~ '^pg_'}), 'in statistics');
 $node->safe_psql('fleet', 'SELECT pg_switch_wal()');
 my @segments = sort grep { /\/[0-9A-F]{24}$/ } glob "$data/pg_wal/*";
