@@ -75,9 +75,11 @@
 #endif
 
 #if PG_VERSION_NUM >= 170000
-#define compat_log_message(prefix, message, size)	LogLogicalMessage(prefix, message, size, true, false)
+#define compat_log_message(prefix, message, size, transactional) \
+	LogLogicalMessage(prefix, message, size, transactional, false)
 #else
-#define compat_log_message(prefix, message, size)	LogLogicalMessage(prefix, message, size, true)
+#define compat_log_message(prefix, message, size, transactional) \
+	LogLogicalMessage(prefix, message, size, transactional)
 #endif
 
 /* The tables that a statement names, with the privileges that it needs: range table entries until 15. */
@@ -109,6 +111,12 @@
 #define COMPAT_GENERATED_VIRTUAL				ATTRIBUTE_GENERATED_VIRTUAL
 #else
 #define COMPAT_GENERATED_VIRTUAL				'v'
+#endif
+
+#if PG_VERSION_NUM >= 170000
+#define compat_create_wait_event_set(nevents)	CreateWaitEventSet(NULL, nevents)
+#else
+#define compat_create_wait_event_set(nevents)	CreateWaitEventSet(TopMemoryContext, nevents)
 #endif
 
 #if PG_VERSION_NUM < 180000

@@ -7,12 +7,18 @@
  * free list, the lanes and every slot's state; it is held for a few assignments
  * only.  What a slot contains is touched without the lock by its holder alone:
  *
- *		FREE -> RESERVED (session) -> QUEUED -> TAKEN (writer) -> ANSWERED (session) -> FREE
+ *		FREE -> RESERVED (session) -> QUEUED -> TAKEN (writer) -> STORED -> ANSWERED (session) -> FREE
  *
- * A session that gives up frees its slot, unless the writer has it: then it is
- * an orphan, which the writer frees when it has stored it.  A session that ends
- * does the same on exit.  A writer that ends answers what it has taken with
- * "unknown".  Lock order: nothing else is taken under the lock.
+ * A batch that is stored is not durable yet.  The writer hands it to the session
+ * of its first request, the batch's leader, and goes on with the next one: the
+ * leader flushes WAL, answers for all and wakes them.  So one batch is stored
+ * while another one is flushed; with two on their way the writer waits, and the
+ * next batch gathers.  A leader that gives up passes the batch on.
+ *
+ * A session that gives up frees its slot, unless the writer has it or it waits
+ * for its leader: then it is an orphan, which is freed with the answer.  A
+ * session that ends does the same on exit.  A writer that ends answers what it
+ * has taken with "unknown".  Lock order: nothing else is taken under the lock.
  *
  * Nothing of it is durable and nothing needs to be: a sample is acknowledged
  * only after it is in its table.  A crash restart begins with an empty queue and
@@ -20,6 +26,8 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
+#include "access/xlog.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "port/atomics.h"
@@ -40,11 +48,14 @@
 #include "base/worker.h"
 #include "compat.h"
 #include "errors.h"
+#include "queue/gate.h"
 #include "queue/queue.h"
 #include "queue/queue_parameters.h"
 
 #define QUEUE_NONE			(-1)
 #define WAIT_BUCKETS		32
+/* Batches that may be on their way to the disk: one that is flushed, one that comes next. */
+#define UNFLUSHED_BATCHES	2
 
 typedef enum SlotState
 {
@@ -52,6 +63,7 @@ typedef enum SlotState
 	SLOT_RESERVED,
 	SLOT_QUEUED,
 	SLOT_TAKEN,
+	SLOT_STORED,
 	SLOT_ANSWERED,
 } SlotState;
 
@@ -59,9 +71,14 @@ struct QueueRequest
 {
 	SlotState	state;			/* lock */
 	bool		orphan;			/* lock: the session has given up */
-	int			next;			/* lock: in the free list or a lane */
+	bool		leads;			/* lock: its session is to flush and answer for what follows in next */
+	int			nbatch;			/* lock: how many follow at most, and itself */
+	int			synchronous_commit; /* holder: the session's */
+	int			next;			/* lock: in the free list, a lane, or a stored batch */
 	int			previous;		/* lock: in a lane */
 	int			lane;			/* holder */
+	int			gate_group;		/* holder */
+	int			gate;			/* lock: of that group, where the session waits; or GATE_NONE: at its latch */
 	PGPROC	   *session;		/* holder: whose latch is set by the answer */
 	TimestampTz pushed_at;		/* holder */
 	QueuePayload kind;			/* holder */
@@ -79,6 +96,12 @@ typedef struct QueueLane
 	int			writer_pid;		/* lock; 0: none */
 	PGPROC	   *writer;			/* lock */
 	bool		writer_idle;	/* lock: its latch is to be set by the next push */
+	bool		writer_paused;	/* lock: its latch is to be set when a batch has been answered */
+	int			nstored;		/* lock: batches that are stored and not answered */
+	int			stored[UNFLUSHED_BATCHES];	/* lock: their leaders */
+	int			gate_group;		/* lock: the writer's gates; GATE_NONE: it has none */
+	int			gate;			/* lock: where the sessions of the next batch wait; or GATE_NONE */
+	int			waiters[GATES]; /* lock: requests whose sessions may still wait at the gate */
 	TimestampTz starting_since; /* lock: the postmaster was asked for a writer; 0: not */
 	int64		writer_starts;	/* lock */
 	int64		batches;		/* lock */
@@ -116,6 +139,9 @@ static int	writer_lane = QUEUE_NONE;	/* the lane that this process writes for */
 
 static shmem_request_hook_type previous_shmem_request = NULL;
 static shmem_startup_hook_type previous_shmem_startup = NULL;
+
+/* The writer's: a gate that is closed, where nobody waits. */
+static int	spare_gate = GATE_NONE;
 
 static void free_payload(QueueRequest *request);
 static void session_exits(int code, Datum arg);
@@ -161,6 +187,7 @@ queue_startup_shmem(void)
 		for (int i = 0; i < QUEUE_LANES; i++)
 		{
 			queue->lanes[i].head = queue->lanes[i].tail = QUEUE_NONE;
+			queue->lanes[i].gate_group = queue->lanes[i].gate = GATE_NONE;
 			pg_atomic_init_u32(&queue->lanes[i].sessions, 0);
 		}
 	}
@@ -175,6 +202,7 @@ queue_startup_shmem(void)
 		dsa_detach(area);
 	}
 	LWLockRelease(AddinShmemInitLock);
+	gates_create();
 }
 
 void
@@ -231,7 +259,7 @@ free_slot(QueueRequest *request)
 static bool
 lane_is_idle(QueueLane *lane, TimestampTz now)
 {
-	return lane->depth == 0 && lane->writer_pid == 0 &&
+	return lane->depth == 0 && lane->writer_pid == 0 && lane->nstored == 0 &&
 		pg_atomic_read_u32(&lane->sessions) == 0 &&
 		(lane->starting_since == 0 ||
 		 TimestampDifferenceExceeds(lane->starting_since, now, WRITER_START_MS));
@@ -268,8 +296,21 @@ lane_of(Oid database)
 		memset(lane, 0, offsetof(QueueLane, sessions));
 		lane->database = database;
 		lane->head = lane->tail = QUEUE_NONE;
+		lane->gate_group = lane->gate = GATE_NONE;
 	}
 	return unused;
+}
+
+/* The session waits at the request's gate no longer; the caller holds the lock. */
+static void
+leave_gate(QueueRequest *request)
+{
+	if (request->gate != GATE_NONE)
+	{
+		se_assert(queue->lanes[request->lane].waiters[request->gate] > 0);
+		queue->lanes[request->lane].waiters[request->gate]--;
+		request->gate = GATE_NONE;
+	}
 }
 
 /* Take a waiting request out of its lane; the caller holds the lock. */
@@ -314,6 +355,8 @@ try_reserve(void)
 		queue->free = request->next;
 		request->state = SLOT_RESERVED;
 		request->orphan = false;
+		request->leads = false;
+		request->gate = GATE_NONE;
 		held = request;
 	}
 	LWLockRelease(queue->lock);
@@ -400,9 +443,9 @@ queue_payload(QueueRequest *request)
 }
 
 int
-queue_sessions(void)
+queue_synchronous_commit(const QueueRequest *request)
 {
-	return (int) pg_atomic_read_u32(&queue->lanes[writer_lane].sessions);
+	return request->synchronous_commit;
 }
 
 QueuePayload
@@ -422,6 +465,187 @@ free_payload(QueueRequest *request)
 	}
 }
 
+/* Whom to wake up once the lock is released. */
+typedef struct Wakeup
+{
+	uint32		gates;
+	bool		slots_freed;
+	int			nsessions;
+	PGPROC	   *sessions[FLEXIBLE_ARRAY_MEMBER];	/* by their latches */
+} Wakeup;
+
+static Wakeup *
+new_wakeup(int n)
+{
+	return palloc0(offsetof(Wakeup, sessions) + sizeof(PGPROC *) * (n + 1));
+}
+
+static void
+wake_up(QueueLane *lane, Wakeup *wakeup)
+{
+	for (int gate = 0; gate < GATES; gate++)
+	{
+		if (wakeup->gates & (UINT32_C(1) << gate))
+			gate_open(lane->gate_group, gate);
+	}
+	for (int i = 0; i < wakeup->nsessions; i++)
+		SetLatch(&wakeup->sessions[i]->procLatch);
+	if (wakeup->slots_freed)
+		ConditionVariableBroadcast(&queue->slot_freed);
+	pfree(wakeup);
+}
+
+/* Give a request whose answer is complete back to its session; the caller holds the lock. */
+static void
+answer_request(QueueRequest *request, Wakeup *wakeup)
+{
+	QueueLane  *lane = &queue->lanes[request->lane];
+	int64		wait_us = Max(GetCurrentTimestamp() - request->pushed_at, 1);
+
+	lane->requests++;
+	lane->waits[Min(pg_leftmost_one_pos64(wait_us), WAIT_BUCKETS - 1)]++;
+	if (request->answer.sqlerrcode != 0)
+		lane->failed++;
+	if (request->orphan)
+	{
+		free_slot(request);
+		wakeup->slots_freed = true;
+		return;
+	}
+	request->state = SLOT_ANSWERED;
+	if (request->session == MyProc)
+		return;
+	if (request->gate != GATE_NONE)
+		wakeup->gates |= UINT32_C(1) << request->gate;
+	else
+		wakeup->sessions[wakeup->nsessions++] = request->session;
+}
+
+/* A stored batch has no leader any more; tells the writer to wake up, or NULL.  The caller holds the lock. */
+static PGPROC *
+batch_is_done(QueueLane *lane, QueueRequest *leader)
+{
+	PGPROC	   *writer = lane->writer_paused ? lane->writer : NULL;
+	int			i = 0;
+
+	while (i < lane->nstored && lane->stored[i] != leader - queue->slots)
+		i++;
+	se_assert(i < lane->nstored);
+	lane->stored[i] = lane->stored[--lane->nstored];
+	lane->writer_paused = false;
+	leader->leads = false;
+	return writer;
+}
+
+/*
+ * The leader gives up: the next session of its batch leads.  Returns who is to
+ * be woken up, or NULL.  The caller holds the lock.
+ */
+static PGPROC *
+pass_on(QueueRequest *leader)
+{
+	QueueLane  *lane = &queue->lanes[leader->lane];
+	int			next = leader->next;
+
+	se_assert(leader->state == SLOT_STORED);
+	leader->state = SLOT_RESERVED;
+	while (next != QUEUE_NONE)
+	{
+		QueueRequest *request = &queue->slots[next];
+
+		se_assert(request->state == SLOT_STORED);
+		if (!request->orphan)
+		{
+			for (int i = 0; i < lane->nstored; i++)
+			{
+				if (lane->stored[i] == leader - queue->slots)
+					lane->stored[i] = next;
+			}
+			leader->leads = false;
+			request->leads = true;
+			request->nbatch = leader->nbatch;
+			return request->session;
+		}
+		next = request->next;
+		free_slot(request);
+	}
+	return batch_is_done(lane, leader);
+}
+
+/* Answer for a batch that is durable; the caller holds the lock. */
+static void
+answer_batch(QueueRequest *leader, Wakeup *wakeup)
+{
+	PGPROC	   *writer = batch_is_done(&queue->lanes[leader->lane], leader);
+
+	for (int next = leader - queue->slots; next != QUEUE_NONE;)
+	{
+		QueueRequest *request = &queue->slots[next];
+
+		se_assert(request->state == SLOT_STORED);
+		next = request->next;
+		answer_request(request, wakeup);
+	}
+	if (writer != NULL && writer != MyProc)
+		wakeup->sessions[wakeup->nsessions++] = writer;
+}
+
+/*
+ * Flush what the session's batch has written, and answer for all of it.
+ */
+static void
+lead(QueueRequest *leader)
+{
+	/* The batch may have become smaller, but for the writer no one else answers for it. */
+	Wakeup	   *wakeup = new_wakeup(leader->nbatch);
+
+	XLogFlush(leader->answer.durable_at);
+	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
+	if (leader->leads)
+		answer_batch(leader, wakeup);
+	LWLockRelease(queue->lock);
+	wake_up(&queue->lanes[leader->lane], wakeup);
+}
+
+/*
+ * Flush and answer for the batches that their leaders have not come to: one of
+ * them may have been stopped, which must not stop all the others.
+ */
+void
+queue_take_over(void)
+{
+	QueueLane  *lane = &queue->lanes[writer_lane];
+	XLogRecPtr	durable_at = InvalidXLogRecPtr;
+	Wakeup	   *wakeup;
+	int			n = 0;
+
+	LWLockAcquire(queue->lock, LW_SHARED);
+	for (int i = 0; i < lane->nstored; i++)
+	{
+		QueueRequest *leader = &queue->slots[lane->stored[i]];
+
+		durable_at = Max(durable_at, leader->answer.durable_at);
+		n += leader->nbatch;
+	}
+	LWLockRelease(queue->lock);
+
+	/* Only this process stores more batches. */
+	wakeup = new_wakeup(n);
+	XLogFlush(durable_at);
+	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
+	while (lane->nstored > 0)
+		answer_batch(&queue->slots[lane->stored[0]], wakeup);
+	LWLockRelease(queue->lock);
+	wake_up(lane, wakeup);
+}
+
+/* Copy an answer; its message only where there is one. */
+static void
+copy_answer(QueueAnswer *to, const QueueAnswer *from)
+{
+	memcpy(to, from, from->sqlerrcode != 0 ? sizeof(QueueAnswer) : offsetof(QueueAnswer, message));
+}
+
 void
 queue_push(QueueRequest *request)
 {
@@ -431,6 +655,7 @@ queue_push(QueueRequest *request)
 	bool		writer;
 
 	request->pushed_at = GetCurrentTimestamp();
+	request->synchronous_commit = synchronous_commit;
 	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
 	number = lane_of(MyDatabaseId);
 	if (number != QUEUE_NONE)
@@ -446,6 +671,10 @@ queue_push(QueueRequest *request)
 			queue->slots[lane->tail].next = request - queue->slots;
 		lane->tail = request - queue->slots;
 		lane->depth++;
+		request->gate = lane->gate;
+		request->gate_group = lane->gate_group;
+		if (request->gate != GATE_NONE)
+			lane->waiters[request->gate]++;
 		pg_atomic_fetch_add_u32(&lane->sessions, 1);
 		waiting_in = lane;
 		if (lane->writer_idle)
@@ -474,12 +703,15 @@ queue_push(QueueRequest *request)
 bool
 queue_collect(QueueRequest *request, QueueAnswer *answer)
 {
+	if (*(volatile bool *) &request->leads)
+		lead(request);
 	/* The answer is written before the state, under the lock; a glance costs nothing. */
 	if (*(volatile SlotState *) &request->state != SLOT_ANSWERED)
 		return false;
 
 	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
-	*answer = request->answer;
+	copy_answer(answer, &request->answer);
+	leave_gate(request);
 	free_slot(request);
 	held = NULL;
 	LWLockRelease(queue->lock);
@@ -487,17 +719,47 @@ queue_collect(QueueRequest *request, QueueAnswer *answer)
 	return true;
 }
 
+/*
+ * Wait until the request may have been answered, or for a time; false when the
+ * time is over.
+ */
+bool
+queue_wait_for_answer(QueueRequest *request, long timeout_ms)
+{
+	/* Only this session takes its request away from a gate. */
+	int			gate = request->gate;
+	int			event;
+
+	if (gate == GATE_NONE)
+		event = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout_ms, PG_WAIT_EXTENSION);
+	else
+		event = gate_wait(request->gate_group, gate, timeout_ms, PG_WAIT_EXTENSION);
+
+	if (event & WL_LATCH_SET)
+		ResetLatch(MyLatch);
+	if ((event & WL_SOCKET_READABLE) != 0 && *(volatile SlotState *) &request->state != SLOT_ANSWERED)
+	{
+		/* It was opened for others: nothing to wait at any more. */
+		LWLockAcquire(queue->lock, LW_EXCLUSIVE);
+		if (request->state != SLOT_ANSWERED)
+			leave_gate(request);
+		LWLockRelease(queue->lock);
+	}
+	return (event & WL_TIMEOUT) == 0;
+}
+
 void
 queue_abandon(void)
 {
 	QueueRequest *request = held;
+	PGPROC	   *wake = NULL;
 	bool		ours;
 
 	if (request == NULL)
 		return;
 	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
 	held = NULL;
-	if (request->state == SLOT_QUEUED || request->state == SLOT_TAKEN)
+	if (request->state == SLOT_QUEUED || request->state == SLOT_TAKEN || request->state == SLOT_STORED)
 		queue->lanes[request->lane].abandoned++;
 	if (request->state == SLOT_QUEUED)
 	{
@@ -505,10 +767,15 @@ queue_abandon(void)
 		unlink_request(request);
 		request->state = SLOT_RESERVED;
 	}
-	ours = request->state != SLOT_TAKEN;
+	leave_gate(request);
+	if (request->leads)
+		wake = pass_on(request);
+	ours = request->state != SLOT_TAKEN && request->state != SLOT_STORED;
 	if (!ours)
 		request->orphan = true;
 	LWLockRelease(queue->lock);
+	if (wake != NULL)
+		SetLatch(&wake->procLatch);
 	if (!ours)
 		return;
 	free_payload(request);
@@ -577,6 +844,30 @@ queue_ensure_writer(void)
 	return 0;
 }
 
+/* A group of gates that no lane needs, or GATE_NONE; the caller holds the lock. */
+static int
+unused_gates(void)
+{
+	QueueLane  *users[GATE_GROUPS] = {NULL};
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int i = 0; i < QUEUE_LANES; i++)
+	{
+		if (queue->lanes[i].gate_group != GATE_NONE)
+			users[queue->lanes[i].gate_group] = &queue->lanes[i];
+	}
+	for (int group = 0; group < GATE_GROUPS; group++)
+	{
+		/* Where no session is busy, none waits at a gate. */
+		if (users[group] != NULL && !lane_is_idle(users[group], now))
+			continue;
+		if (users[group] != NULL)
+			users[group]->gate_group = users[group]->gate = GATE_NONE;
+		return group;
+	}
+	return GATE_NONE;
+}
+
 bool
 queue_attach_writer(void)
 {
@@ -594,9 +885,11 @@ queue_attach_writer(void)
 		{
 			lane->writer_pid = MyProcPid;
 			lane->writer = MyProc;
-			lane->writer_idle = false;
+			lane->writer_idle = lane->writer_paused = false;
 			lane->starting_since = 0;
 			lane->writer_starts++;
+			if (lane->gate_group == GATE_NONE)
+				lane->gate_group = unused_gates();
 			writer_lane = number;
 			attached = true;
 		}
@@ -626,24 +919,52 @@ writer_exits(int code, Datum arg)
 		taken = request->state == SLOT_TAKEN && request->lane == writer_lane;
 		LWLockRelease(queue->lock);
 		if (taken)
-			queue_answer(request, &unknown);
+			queue_answer(&request, &unknown, 1);
 	}
 	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
 	queue->lanes[writer_lane].writer_pid = 0;
 	queue->lanes[writer_lane].writer = NULL;
-	queue->lanes[writer_lane].writer_idle = false;
+	queue->lanes[writer_lane].writer_idle = queue->lanes[writer_lane].writer_paused = false;
 	LWLockRelease(queue->lock);
 	writer_lane = QUEUE_NONE;
+}
+
+/*
+ * Have a spare gate, if the writer has gates and nobody waits at one of them.
+ */
+static void
+find_spare_gate(QueueLane *lane)
+{
+	int			gate = GATE_NONE;
+
+	if (lane->gate_group == GATE_NONE || spare_gate != GATE_NONE)
+		return;
+	LWLockAcquire(queue->lock, LW_SHARED);
+	for (int i = 1; i < GATES && gate == GATE_NONE; i++)
+	{
+		int			candidate = (lane->gate + i) % GATES;
+
+		if (lane->waiters[candidate] == 0 && candidate != lane->gate)
+			gate = candidate;
+	}
+	LWLockRelease(queue->lock);
+	/* Nobody comes to wait there before it is the lane's. */
+	if (gate != GATE_NONE)
+		gate_close(lane->gate_group, gate);
+	spare_gate = gate;
 }
 
 int
 queue_take(QueueRequest **requests, int max)
 {
 	QueueLane  *lane = &queue->lanes[writer_lane];
+	bool		paused;
 	int			n = 0;
 
+	find_spare_gate(lane);
 	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
-	while (n < max && lane->head != QUEUE_NONE)
+	paused = lane->writer_paused = lane->nstored == UNFLUSHED_BATCHES;
+	while (n < max && lane->head != QUEUE_NONE && !paused)
 	{
 		QueueRequest *request = &queue->slots[lane->head];
 
@@ -651,37 +972,88 @@ queue_take(QueueRequest **requests, int max)
 		request->state = SLOT_TAKEN;
 		requests[n++] = request;
 	}
-	lane->writer_idle = n == 0;
+	lane->writer_idle = n == 0 && !paused;
+	if (n > 0)
+	{
+		/* Whoever comes now belongs to the next batch. */
+		lane->gate = spare_gate;
+		spare_gate = GATE_NONE;
+	}
 	LWLockRelease(queue->lock);
-	return n;
+	return paused ? -1 : n;
 }
 
 void
-queue_answer(QueueRequest *request, const QueueAnswer *answer)
+queue_answer(QueueRequest **requests, const QueueAnswer *answers, int n)
 {
-	QueueLane  *lane = &queue->lanes[request->lane];
-	PGPROC	   *session = request->session;
-	int64		wait_us = Max(GetCurrentTimestamp() - request->pushed_at, 1);
-	bool		orphan;
+	QueueLane  *lane = &queue->lanes[writer_lane];
+	Wakeup	   *wakeup = new_wakeup(n);
 
-	free_payload(request);
-	request->answer = *answer;
+	for (int i = 0; i < n; i++)
+	{
+		free_payload(requests[i]);
+		copy_answer(&requests[i]->answer, &answers[i]);
+	}
 	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
-	se_assert(request->state == SLOT_TAKEN);
-	orphan = request->orphan;
-	if (orphan)
-		free_slot(request);
-	else
-		request->state = SLOT_ANSWERED;
-	lane->requests++;
-	lane->waits[Min(pg_leftmost_one_pos64(wait_us), WAIT_BUCKETS - 1)]++;
-	if (answer->sqlerrcode != 0)
-		lane->failed++;
+	for (int i = 0; i < n; i++)
+	{
+		se_assert(requests[i]->state == SLOT_TAKEN);
+		answer_request(requests[i], wakeup);
+	}
 	LWLockRelease(queue->lock);
-	if (orphan)
-		ConditionVariableSignal(&queue->slot_freed);
-	else
-		SetLatch(&session->procLatch);
+	wake_up(lane, wakeup);
+}
+
+void
+queue_hand_over(QueueRequest **requests, const QueueAnswer *answers, int n)
+{
+	QueueLane  *lane = &queue->lanes[writer_lane];
+	Wakeup	   *wakeup;
+	QueueRequest *leader = NULL;
+	QueueRequest *last = NULL;
+
+	/* The parts of a divided batch come without a pause. */
+	if (*(volatile int *) &lane->nstored == UNFLUSHED_BATCHES)
+	{
+		XLogFlush(answers[0].durable_at);
+		queue_answer(requests, answers, n);
+		return;
+	}
+	wakeup = new_wakeup(n);
+	for (int i = 0; i < n; i++)
+	{
+		free_payload(requests[i]);
+		copy_answer(&requests[i]->answer, &answers[i]);
+	}
+	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < n; i++)
+	{
+		QueueRequest *request = requests[i];
+
+		se_assert(request->state == SLOT_TAKEN);
+		if (request->orphan || request->synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
+		{
+			answer_request(request, wakeup);
+			continue;
+		}
+		request->state = SLOT_STORED;
+		request->next = QUEUE_NONE;
+		if (leader == NULL)
+			leader = request;
+		else
+			last->next = request - queue->slots;
+		last = request;
+	}
+	if (leader != NULL)
+	{
+		leader->leads = true;
+		leader->nbatch = n;
+		se_assert(lane->nstored < UNFLUSHED_BATCHES);
+		lane->stored[lane->nstored++] = leader - queue->slots;
+		wakeup->sessions[wakeup->nsessions++] = leader->session;
+	}
+	LWLockRelease(queue->lock);
+	wake_up(lane, wakeup);
 }
 
 void

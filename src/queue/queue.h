@@ -72,9 +72,15 @@ extern void queue_push(QueueRequest *request);
 
 /*
  * Has it been answered?  Then the answer is copied, and the slot is free again.
- * Otherwise the caller waits for its latch.
+ * Otherwise the caller waits.
  */
 extern bool queue_collect(QueueRequest *request, QueueAnswer *answer);
+
+/*
+ * Wait until the request may have been answered, or something else has set the
+ * latch; false when timeout_ms have passed.  The latch is reset.
+ */
+extern bool queue_wait_for_answer(QueueRequest *request, long timeout_ms);
 
 /*
  * Give up the request that this session has, if any: it is gone, unless the
@@ -94,17 +100,22 @@ extern int	queue_ensure_writer(void);
 extern bool queue_attach_writer(void);
 
 /*
- * Take up to max requests, oldest first; returns how many.  When there is none
- * the session that pushes the next one sets the writer's latch.
+ * Take up to max requests, oldest first; returns how many, -1 while enough that
+ * is stored is still to be flushed.  When there is none the writer's latch is set
+ * as soon as that changes.
  */
 extern int	queue_take(QueueRequest **requests, int max);
+extern int	queue_synchronous_commit(const QueueRequest *request);
 extern QueuePayload queue_kind(const QueueRequest *request);
 
-/* Sessions that have pushed a request and are not done with it. */
-extern int	queue_sessions(void);
+/* Answer requests that were taken, all at once. */
+extern void queue_answer(QueueRequest **requests, const QueueAnswer *answers, int n);
 
-/* Answer a request that was taken. */
-extern void queue_answer(QueueRequest *request, const QueueAnswer *answer);
+/* The same for requests that are stored and become durable at durable_at: their sessions see to that. */
+extern void queue_hand_over(QueueRequest **requests, const QueueAnswer *answers, int n);
+
+/* Flush and answer for what was handed over to sessions that have not come to it. */
+extern void queue_take_over(void);
 
 /* Note a batch in the statistics. */
 extern void queue_count_batch(int nrequests, int nsamples, int nrejected);

@@ -4,9 +4,9 @@
  *
  * Started by the first session that submits a sample, ended after a while
  * without work.  Its loop: take all that waits, store it in one transaction,
- * answer every request; what arrives meanwhile is the next batch.  An answer
- * names the WAL position that makes it durable: either the writer has flushed
- * that far already, or the session does so itself (submit.c).
+ * hand it over with its answers; what arrives meanwhile is the next batch.  An
+ * answer names the WAL position that makes it durable: the sessions that wait for
+ * it see to the flush (queue.c).
  *
  * A batch that fails is rolled back and stored again in halves, until the
  * request at fault is alone and gets the error.  What waits in vain for a lock
@@ -45,12 +45,8 @@
 
 /* Requests stored in one transaction. */
 #define BATCH_REQUESTS		1024
-/*
- * Up to this many sessions flush for themselves: each comes back as soon as its
- * own flush has ended.  More of them would wake up twice for one flush, and the
- * writer's flush is the time in which the next batch gathers.
- */
-#define FEW_SESSIONS		4
+/* A session that has not flushed its batch after this long may have been stopped: the writer does it. */
+#define FLUSH_WAIT_MS	200
 /* Without work for this long, the writer ends. */
 #define WRITER_IDLE_MS		60000
 
@@ -101,6 +97,21 @@ lock_timeout_ms(void)
 }
 
 /*
+ * Does a session wait until standbys have applied what it submits?  They tell of
+ * that at once only if the commit asks for it, whose process then waits, too.
+ */
+static bool
+wants_apply(QueueRequest **requests, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (queue_synchronous_commit(requests[i]) == SYNCHRONOUS_COMMIT_REMOTE_APPLY)
+			return true;
+	}
+	return false;
+}
+
+/*
  * Store requests in one transaction and fill their answers.
  */
 static void
@@ -125,7 +136,7 @@ store_requests(QueueRequest **requests, QueueAnswer *answers, int n)
 	SetUserIdAndSecContext(get_role_oid("sentient_operator", false), SECURITY_LOCAL_USERID_CHANGE);
 	snprintf(lock_timeout, sizeof(lock_timeout), "%d", lock_timeout_ms());
 	(void) set_config_option("lock_timeout", lock_timeout, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+	(void) set_config_option("synchronous_commit", wants_apply(requests, n) ? "remote_apply" : "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 
 	batch = ingest_begin("submit");
 	reader = json_reader_create(batch);
@@ -159,8 +170,6 @@ store_requests(QueueRequest **requests, QueueAnswer *answers, int n)
 
 	/* The originals of duplicates come before this commit, and it has one if there are any. */
 	durable_at = XactLastCommitEnd;
-	if (queue_sessions() > FEW_SESSIONS)
-		XLogFlush(durable_at);
 	for (int i = 0; i < n; i++)
 		answers[i].durable_at = durable_at;
 	queue_count_batch(n, at, counts.rejected);
@@ -207,8 +216,10 @@ serve(QueueRequest **requests, QueueAnswer *answers, int n, MemoryContext contex
 	MemoryContextReset(context);
 	if (stored || n == 1)
 	{
-		for (int i = 0; i < n; i++)
-			queue_answer(requests[i], &answers[i]);
+		if (stored)
+			queue_hand_over(requests, answers, n);
+		else
+			queue_answer(requests, answers, n);
 		return;
 	}
 	CHECK_FOR_INTERRUPTS();
@@ -239,7 +250,7 @@ may_go_on(QueueRequest **requests)
 		while ((n = queue_take(requests, BATCH_REQUESTS)) > 0)
 		{
 			for (int i = 0; i < n; i++)
-				queue_answer(requests[i], &gone);
+				queue_answer(&requests[i], &gone, 1);
 		}
 	}
 	return present && registry_writer_may_run();
@@ -274,7 +285,16 @@ ingest_writer_main(Datum arg)
 	{
 		int			n = queue_take(requests, BATCH_REQUESTS);
 
-		if (n > 0)
+		if (n < 0)
+		{
+			int			event = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+										  FLUSH_WAIT_MS, PG_WAIT_EXTENSION);
+
+			ResetLatch(MyLatch);
+			if (event & WL_TIMEOUT)
+				queue_take_over();
+		}
+		else if (n > 0)
 		{
 			pgstat_report_activity(STATE_RUNNING, "storing submitted samples");
 			first_attempt = true;

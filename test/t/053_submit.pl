@@ -108,6 +108,28 @@ unlock($lock);
 $second--;
 like($node->safe_psql('fleet', sample_sql()), qr/told (100|010)/, 'sending again is safe');
 
+# ---- sessions that are cancelled wherever they are ----
+my $crowd = sub {
+	my ($seconds) = @_;
+	$node->safe_psql('fleet', q{INSERT INTO core.drones (drone_id, call_sign, drone_type) SELECT lpad(i::text, 32, '0')::uuid, 'crowd-' || i, 'quadcopter' FROM generate_series(0, 11) AS i ON CONFLICT DO NOTHING});
+	my $script = $node->basedir . '/crowd.sql';
+	PostgreSQL::Test::Utils::append_to_file($script, "SELECT telemetry.submit_sample(lpad(:client_id::text, 32, '0')::uuid, clock_timestamp());\n") unless -f $script;
+	my ($text) = ('');
+	return { text => \$text, handle => IPC::Run::start([ 'pgbench', '-n', '-c', 12, '-j', 2, '-T', $seconds, '-f', $script, '-d', $node->connstr('fleet') ], '<', \undef, '>', \$text, '2>&1') };
+};
+my $busy = q{SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT telemetry.submit_sample(lpad%'};
+my $clients = $crowd->(4);
+sentient_wait($node, 'fleet', "SELECT count(*) = 12 FROM ($busy) AS b", 'twelve sessions submit');
+for (1 .. 200)
+{
+	last unless $node->safe_psql('fleet', "SELECT count(pg_cancel_backend(pid)) FROM ($busy ORDER BY random() LIMIT 3) AS b");
+}
+IPC::Run::finish($clients->{handle});
+like(${ $clients->{text} }, qr/08007|stopped waiting for the ingest writer|canceling statement/, 'sessions were cancelled');
+sentient_wait($node, 'fleet', 'SELECT depth = 0 FROM telemetry.queue_stats', 'nothing is left in the queue');
+@told = map { finish($_) } map { session('fleet', sample_sql()) } 1 .. 16;
+is(scalar(grep { $_ eq "told 100\n" } @told), 16, 'and every slot is free');
+
 # ---- locks ----
 setting('sentient_edge.queue_lock_timeout', '500ms');
 $lock = lock_table();
