@@ -115,17 +115,18 @@ my $crowd = sub {
 	my $script = $node->basedir . '/crowd.sql';
 	PostgreSQL::Test::Utils::append_to_file($script, "SELECT telemetry.submit_sample(lpad(:client_id::text, 32, '0')::uuid, clock_timestamp());\n") unless -f $script;
 	my ($text) = ('');
-	return { text => \$text, handle => IPC::Run::start([ 'pgbench', '-n', '-c', 12, '-j', 2, '-T', $seconds, '-f', $script, '-d', $node->connstr('fleet') ], '<', \undef, '>', \$text, '2>&1') };
+	return { text => \$text, handle => IPC::Run::start([ 'pgbench', '-n', '-c', 12, '-j', 2, '-T', $seconds, '-f', $script, $node->connstr('fleet') ], '<', \undef, '>', \$text, '2>&1') };
 };
 my $busy = q{SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT telemetry.submit_sample(lpad%'};
 my $clients = $crowd->(4);
 sentient_wait($node, 'fleet', "SELECT count(*) = 12 FROM ($busy) AS b", 'twelve sessions submit');
+my $log_begin = -s $node->logfile;
 for (1 .. 200)
 {
 	last unless $node->safe_psql('fleet', "SELECT count(pg_cancel_backend(pid)) FROM ($busy ORDER BY random() LIMIT 3) AS b");
 }
 IPC::Run::finish($clients->{handle});
-like(${ $clients->{text} }, qr/08007|stopped waiting for the ingest writer|canceling statement/, 'sessions were cancelled');
+like(slurp_file($node->logfile, $log_begin), qr/stopped waiting for the ingest writer/, 'sessions were cancelled while they waited');
 sentient_wait($node, 'fleet', 'SELECT depth = 0 FROM telemetry.queue_stats', 'nothing is left in the queue');
 @told = map { finish($_) } map { session('fleet', sample_sql()) } 1 .. 16;
 is(scalar(grep { $_ eq "told 100\n" } @told), 16, 'and every slot is free');
