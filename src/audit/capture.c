@@ -44,7 +44,8 @@ typedef struct Batch
 	MemoryContext context;		/* what the entries point to */
 	size_t		bytes;
 	int			n;
-	LogEntry	entries[LOG_BATCH];
+	int			room;
+	LogEntry   *entries;
 } Batch;
 
 static Batch *batches = NULL;	/* the innermost first; in TopTransactionContext */
@@ -94,6 +95,8 @@ current_batch(void)
 		batch->context = context;
 		batch->bytes = 0;
 		batch->n = 0;
+		batch->room = 8;
+		batch->entries = MemoryContextAlloc(TopTransactionContext, sizeof(LogEntry) * batch->room);
 		batches = batch;
 	}
 	se_assert(batches->nest_level == nest_level);
@@ -135,9 +138,14 @@ capture_add(char operation, const char *schema_name, const char *table_name,
 		log_prepare();
 		batch = current_batch();
 	}
+
+	if (batch->n == batch->room)
+	{
+		batch->entries = repalloc(batch->entries, sizeof(LogEntry) * batch->room * 2);
+		batch->room *= 2;
+	}
 	last = batch->n > 0 ? &batch->entries[batch->n - 1] : NULL;
 	entry = &batch->entries[batch->n];
-
 	entry->operation = operation;
 	entry->occurred_at = GetCurrentTimestamp();
 	entry->statement_at = GetCurrentStatementStartTimestamp();
@@ -235,6 +243,7 @@ at_subtransaction(SubXactEvent event, SubTransactionId subid, SubTransactionId p
 		case SUBXACT_EVENT_ABORT_SUB:
 			batches = batch->outer;
 			MemoryContextDelete(batch->context);
+			pfree(batch->entries);
 			pfree(batch);
 			break;
 		default:

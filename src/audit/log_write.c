@@ -27,6 +27,7 @@
 #include "catalog/index.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
+#include "catalog/pg_type.h"
 #include "commands/sequence.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
@@ -74,6 +75,12 @@ static const char *const column_names[AUDIT_COLUMNS] = {
 	[AUDIT_MAC] = "mac",
 };
 
+typedef struct IndexKey
+{
+	int64		key;
+	TupleTableSlot *slot;
+} IndexKey;
+
 /* What is kept of the partition that was written to last. */
 typedef struct LogPartition
 {
@@ -84,6 +91,7 @@ typedef struct LogPartition
 	int			nindexes;
 	Oid		   *indexes;
 	IndexInfo **infos;
+	bool	   *by_hash;		/* B-tree on an expression of type int8 */
 	bool	   *by_extremes;	/* BRIN on occurred_at, or transaction_id, which is one value */
 	TupleDesc	desc;			/* not reference-counted: slots of it are cheap */
 	TupleTableSlot *slots[LOG_BATCH];
@@ -309,6 +317,7 @@ keep_partition(Relation rel)
 	kept.nindexes = 0;
 	kept.indexes = palloc(sizeof(Oid) * Max(list_length(indexes), 1));
 	kept.infos = palloc(sizeof(IndexInfo *) * Max(list_length(indexes), 1));
+	kept.by_hash = palloc(sizeof(bool) * Max(list_length(indexes), 1));
 	kept.by_extremes = palloc(sizeof(bool) * Max(list_length(indexes), 1));
 	foreach(cell, indexes)
 	{
@@ -316,6 +325,10 @@ keep_partition(Relation rel)
 
 		kept.indexes[kept.nindexes] = lfirst_oid(cell);
 		kept.infos[kept.nindexes] = BuildIndexInfo(index);
+		kept.by_hash[kept.nindexes] = kept.infos[kept.nindexes]->ii_NumIndexAttrs == 1 &&
+			kept.infos[kept.nindexes]->ii_IndexAttrNumbers[0] == 0 && !kept.infos[kept.nindexes]->ii_Unique &&
+			TupleDescAttr(RelationGetDescr(index), 0)->atttypid == INT8OID &&
+			index->rd_rel->relam == BTREE_AM_OID;
 		kept.by_extremes[kept.nindexes] = index->rd_rel->relam == BRIN_AM_OID &&
 			kept.infos[kept.nindexes]->ii_NumIndexAttrs == 1 &&
 			(kept.infos[kept.nindexes]->ii_IndexAttrNumbers[0] == AUDIT_OCCURRED_AT + 1 ||
@@ -416,6 +429,68 @@ lies_between(TupleTableSlot *before, TupleTableSlot *slot, TupleTableSlot *after
 		DatumGetTimestampTz(after->tts_values[AUDIT_OCCURRED_AT]) >= time;
 }
 
+/* Does the index take the row?  Its values are those of the row then. */
+static bool
+index_values(IndexInfo *prepared, TupleTableSlot *slot, Datum *values, bool *nulls)
+{
+	ExprContext *expressions = GetPerTupleExprContext(kept.estate);
+
+	expressions->ecxt_scantuple = slot;
+	if (prepared->ii_Predicate != NIL)
+	{
+		if (prepared->ii_PredicateState == NULL)
+			prepared->ii_PredicateState = ExecPrepareQual(prepared->ii_Predicate, kept.estate);
+		if (!ExecQual(prepared->ii_PredicateState, expressions))
+			return false;
+	}
+	FormIndexDatum(prepared, slot, kept.estate, values, nulls);
+	return true;
+}
+
+static int
+compare_keys(const void *a, const void *b)
+{
+	int64		left = ((const IndexKey *) a)->key;
+	int64		right = ((const IndexKey *) b)->key;
+
+	return left < right ? -1 : left > right;
+}
+
+/*
+ * Entries of an index on one integer, in its order: hashes would send each row to
+ * another end of the index.
+ */
+static void
+insert_sorted(Relation rel, Relation index, IndexInfo *prepared, IndexInfo *info, int n)
+{
+	IndexKey   *keys = palloc(sizeof(IndexKey) * n);
+	int			nkeys = 0;
+	bool		isnull = false;
+
+	for (int i = 0; i < n; i++)
+	{
+		Datum		value;
+
+		if (!index_values(prepared, kept.slots[i], &value, &isnull))
+			continue;
+		if (isnull)
+		{
+			index_insert(index, &value, &isnull, &kept.slots[i]->tts_tid, rel, UNIQUE_CHECK_NO, false, info);
+			continue;
+		}
+		keys[nkeys].key = DatumGetInt64(value);
+		keys[nkeys++].slot = kept.slots[i];
+	}
+	qsort(keys, nkeys, sizeof(IndexKey), compare_keys);
+	isnull = false;
+	for (int i = 0; i < nkeys; i++)
+	{
+		Datum		value = Int64GetDatum(keys[i].key);
+
+		index_insert(index, &value, &isnull, &keys[i].slot->tts_tid, rel, UNIQUE_CHECK_NO, false, info);
+	}
+}
+
 /*
  * Enter the rows that have their place in the heap into the indexes, one index
  * after the other.
@@ -423,19 +498,20 @@ lies_between(TupleTableSlot *before, TupleTableSlot *slot, TupleTableSlot *after
 static void
 insert_index_entries(Relation rel, int n)
 {
-	ExprContext *expressions = GetPerTupleExprContext(kept.estate);
-
 	for (int which = 0; which < kept.nindexes; which++)
 	{
 		IndexInfo  *prepared = kept.infos[which];
 		Relation	index = index_open(kept.indexes[which], RowExclusiveLock);
 		IndexInfo	info = *prepared;
+		bool		sorted = n > 1 && kept.by_hash[which];
 
 		/* An index may keep a state of its own for as long as it is open. */
 		info.ii_AmCache = NULL;
 		info.ii_Context = CurrentMemoryContext;
 
-		for (int i = 0; i < n && info.ii_ReadyForInserts; i++)
+		if (sorted && info.ii_ReadyForInserts)
+			insert_sorted(rel, index, prepared, &info, n);
+		for (int i = 0; i < n && !sorted && info.ii_ReadyForInserts; i++)
 		{
 			TupleTableSlot *slot = kept.slots[i];
 			Datum		values[INDEX_MAX_KEYS];
@@ -443,18 +519,9 @@ insert_index_entries(Relation rel, int n)
 
 			if (kept.by_extremes[which] && i > 0 && i < n - 1 && lies_between(kept.slots[i - 1], slot, kept.slots[i + 1]))
 				continue;
-
-			expressions->ecxt_scantuple = slot;
-			if (prepared->ii_Predicate != NIL)
-			{
-				if (prepared->ii_PredicateState == NULL)
-					prepared->ii_PredicateState = ExecPrepareQual(prepared->ii_Predicate, kept.estate);
-				if (!ExecQual(prepared->ii_PredicateState, expressions))
-					continue;
-			}
-			FormIndexDatum(prepared, slot, kept.estate, values, nulls);
-			index_insert(index, values, nulls, &slot->tts_tid, rel,
-						 info.ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, false, &info);
+			if (index_values(prepared, slot, values, nulls))
+				index_insert(index, values, nulls, &slot->tts_tid, rel,
+							 info.ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, false, &info);
 		}
 		compat_index_insert_cleanup(index, &info);
 		index_close(index, NoLock);

@@ -9,7 +9,7 @@
 #include "utils/jsonb.h"
 
 /* Entries that are written at once at most. */
-#define LOG_BATCH				256
+#define LOG_BATCH				1024
 
 /* What is known of a change; log_write adds the rest. */
 typedef struct LogEntry
