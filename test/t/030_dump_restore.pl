@@ -37,6 +37,11 @@ $source->safe_psql('fleet', qq{
 	UPDATE sentient_edge.settings SET value = '6' WHERE name = 'telemetry.partition_premake';
 	INSERT INTO audit.log (schema_name, table_name, operation, occurred_at) VALUES ('core', 'drones', 'T', now());
 	GRANT SELECT ON telemetry.drone_telemetry TO PUBLIC;
+	CREATE TABLE public.owned (id integer, k integer, secret text, PRIMARY KEY (id, k)) PARTITION BY RANGE (k);
+	CREATE TABLE public.owned_1 PARTITION OF public.owned FOR VALUES FROM (0) TO (10);
+	SELECT audit.enable('public.owned', mask => '{secret}');
+	INSERT INTO public.owned VALUES (1, 1, 'x');
+	UPDATE core.drones SET model = 'changed';
 });
 like($source->safe_psql('fleet', 'SELECT * FROM telemetry.run_maintenance()'),
 	qr/^telemetry.drone_telemetry\|runway\|6 future partitions/m, 'partitions are made ahead');
@@ -47,6 +52,8 @@ my %queries = (
 	'samples' => 'SELECT count(*), md5(string_agg(t::text, E\'\n\' ORDER BY drone_id, recorded_at)) FROM telemetry.drone_telemetry t',
 	'audit entries' => 'SELECT count(*), md5(string_agg(l::text, E\'\n\' ORDER BY audit_id)) FROM audit.log l',
 	'partitions' => "SELECT parent, name, range FROM telemetry.partitions ORDER BY 1, 2",
+	'audited tables' => 'SELECT table_name::text, state, exclude, mask FROM audit.audited_tables ORDER BY 1',
+	'triggers of an audited table' => "SELECT tgrelid::regclass::text, tgname, tgenabled FROM pg_trigger WHERE tgrelid IN ('public.owned'::regclass, 'public.owned_1'::regclass) ORDER BY 1, 2",
 	'settings' => 'SELECT name, value FROM sentient_edge.settings ORDER BY 1',
 	'drones' => 'SELECT d::text FROM core.drones d ORDER BY 1',
 	'latest states' => 'SELECT l::text FROM telemetry.drone_latest l ORDER BY 1',
@@ -101,6 +108,12 @@ foreach my $case ([ 'plain', [ 'psql', '-X', '-v', 'ON_ERROR_STOP=0', '-q', '-f'
 	sentient_wait($target, $database,
 		"SELECT count(*) > 0 FROM sentient_edge.workers WHERE database = current_database() AND worker = 'scheduler' AND state = 'running'",
 		"$database: the scheduler runs");
+	# What changes from now on has its entries again.
+	is($target->safe_psql($database, qq{
+		DELETE FROM public.owned;
+		UPDATE core.drones SET model = NULL;
+		SELECT operation, table_name, old_values - 'updated_at' FROM audit.log ORDER BY audit_id DESC LIMIT 2}),
+		qq{U|drones|{"model": "changed"}\nD|owned|{"k": 1, "id": 1, "secret": "[masked]"}}, "$database: changes are captured");
 	# Samples of months that the source never had.
 	$target->safe_psql($database,
 		"INSERT INTO telemetry.drone_telemetry (drone_id, recorded_at) VALUES ('$drone', now()), ('$drone', '2019-07-01 00:00Z')");
