@@ -37,7 +37,7 @@ CREATE TABLE audit.log (
 	client_addr inet,
 	application_name text COLLATE "C",
 	mac bytea,
-	CONSTRAINT log_pkey PRIMARY KEY (audit_id, occurred_at)
+	CONSTRAINT log_pkey PRIMARY KEY (audit_id, occurred_at) WITH (fillfactor = 100)
 ) PARTITION BY RANGE (occurred_at);
 CREATE TABLE audit.log_default PARTITION OF audit.log DEFAULT;
 
