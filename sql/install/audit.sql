@@ -46,7 +46,6 @@ CREATE TABLE audit.log_default PARTITION OF audit.log DEFAULT;
 -- share one entry.  Entries come in order of time, so that ranges of blocks do.
 CREATE INDEX log_row_idx ON audit.log (pg_catalog.jsonb_hash_extended(row_key,
 		pg_catalog.hashtextextended(table_name, pg_catalog.hashtextextended(schema_name, 0)))) WHERE row_key IS NOT NULL;
-CREATE INDEX log_occurred_at_idx ON audit.log USING brin (occurred_at) WITH (pages_per_range = 32, autosummarize = on);
 -- For sealing, which asks for the entries of a few transactions every second.
 CREATE OPERATOR CLASS audit.xid8_minmax_ops FOR TYPE xid8 USING brin AS
 	OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >,
@@ -55,8 +54,8 @@ CREATE OPERATOR CLASS audit.xid8_minmax_ops FOR TYPE xid8 USING brin AS
 	FUNCTION 3 pg_catalog.brin_minmax_consistent(internal, internal, internal),
 	FUNCTION 4 pg_catalog.brin_minmax_union(internal, internal, internal);
 COMMENT ON OPERATOR CLASS audit.xid8_minmax_ops USING brin IS 'Block ranges by the least and greatest transaction id';
-CREATE INDEX log_transaction_idx ON audit.log USING brin (transaction_id audit.xid8_minmax_ops)
-	WITH (pages_per_range = 64, autosummarize = on);
+CREATE INDEX log_ranges_idx ON audit.log USING brin (occurred_at, transaction_id audit.xid8_minmax_ops)
+	WITH (pages_per_range = 32, autosummarize = on);
 CREATE INDEX log_user_idx ON audit.log (user_id) WHERE user_id IS NOT NULL;
 
 COMMENT ON TABLE audit.log IS 'Every change of an audited table, in partitions by time';

@@ -92,7 +92,7 @@ typedef struct LogPartition
 	Oid		   *indexes;
 	IndexInfo **infos;
 	bool	   *by_hash;		/* B-tree on an expression of type int8 */
-	bool	   *by_extremes;	/* BRIN on occurred_at, or transaction_id, which is one value */
+	bool	   *by_extremes;	/* BRIN of which a block's first and last row do */
 	TupleDesc	desc;			/* not reference-counted: slots of it are cheap */
 	TupleTableSlot *slots[LOG_BATCH];
 } LogPartition;
@@ -276,6 +276,19 @@ open_partition(Relation parent, TimestampTz time, PartitionRange *range)
 	return rel;
 }
 
+/* Are its columns occurred_at, and transaction_id, which is one value in a batch? */
+static bool
+goes_by_extremes(const IndexInfo *info)
+{
+	for (int i = 0; i < info->ii_NumIndexAttrs; i++)
+	{
+		if (info->ii_IndexAttrNumbers[i] != AUDIT_OCCURRED_AT + 1 &&
+			info->ii_IndexAttrNumbers[i] != AUDIT_TRANSACTION_ID + 1)
+			return false;
+	}
+	return info->ii_Predicate == NIL;
+}
+
 static void
 keep_partition(Relation rel)
 {
@@ -329,11 +342,7 @@ keep_partition(Relation rel)
 			kept.infos[kept.nindexes]->ii_IndexAttrNumbers[0] == 0 && !kept.infos[kept.nindexes]->ii_Unique &&
 			TupleDescAttr(RelationGetDescr(index), 0)->atttypid == INT8OID &&
 			index->rd_rel->relam == BTREE_AM_OID;
-		kept.by_extremes[kept.nindexes] = index->rd_rel->relam == BRIN_AM_OID &&
-			kept.infos[kept.nindexes]->ii_NumIndexAttrs == 1 &&
-			(kept.infos[kept.nindexes]->ii_IndexAttrNumbers[0] == AUDIT_OCCURRED_AT + 1 ||
-			 kept.infos[kept.nindexes]->ii_IndexAttrNumbers[0] == AUDIT_TRANSACTION_ID + 1) &&
-			kept.infos[kept.nindexes]->ii_Predicate == NIL;
+		kept.by_extremes[kept.nindexes] = index->rd_rel->relam == BRIN_AM_OID && goes_by_extremes(kept.infos[kept.nindexes]);
 		kept.nindexes++;
 		index_close(index, NoLock);
 	}
@@ -429,20 +438,26 @@ lies_between(TupleTableSlot *before, TupleTableSlot *slot, TupleTableSlot *after
 		DatumGetTimestampTz(after->tts_values[AUDIT_OCCURRED_AT]) >= time;
 }
 
-/* Does the index take the row?  Its values are those of the row then. */
+/* Is the row among those that the index holds? */
 static bool
-index_values(IndexInfo *prepared, TupleTableSlot *slot, Datum *values, bool *nulls)
+takes_row(IndexInfo *prepared, TupleTableSlot *slot)
 {
 	ExprContext *expressions = GetPerTupleExprContext(kept.estate);
 
 	expressions->ecxt_scantuple = slot;
-	if (prepared->ii_Predicate != NIL)
-	{
-		if (prepared->ii_PredicateState == NULL)
-			prepared->ii_PredicateState = ExecPrepareQual(prepared->ii_Predicate, kept.estate);
-		if (!ExecQual(prepared->ii_PredicateState, expressions))
-			return false;
-	}
+	if (prepared->ii_Predicate == NIL)
+		return true;
+	if (prepared->ii_PredicateState == NULL)
+		prepared->ii_PredicateState = ExecPrepareQual(prepared->ii_Predicate, kept.estate);
+	return ExecQual(prepared->ii_PredicateState, expressions);
+}
+
+/* The same; its values are those of the row then. */
+static bool
+index_values(IndexInfo *prepared, TupleTableSlot *slot, Datum *values, bool *nulls)
+{
+	if (!takes_row(prepared, slot))
+		return false;
 	FormIndexDatum(prepared, slot, kept.estate, values, nulls);
 	return true;
 }
@@ -501,9 +516,13 @@ insert_index_entries(Relation rel, int n)
 	for (int which = 0; which < kept.nindexes; which++)
 	{
 		IndexInfo  *prepared = kept.infos[which];
-		Relation	index = index_open(kept.indexes[which], RowExclusiveLock);
+		Relation	index;
 		IndexInfo	info = *prepared;
 		bool		sorted = n > 1 && kept.by_hash[which];
+
+		if (n == 1 && !takes_row(prepared, kept.slots[0]))
+			continue;
+		index = index_open(kept.indexes[which], RowExclusiveLock);
 
 		/* An index may keep a state of its own for as long as it is open. */
 		info.ii_AmCache = NULL;
