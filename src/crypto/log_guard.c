@@ -29,6 +29,7 @@
 #include "parser/analyze.h"
 #include "pgstat.h"
 #include "tcop/tcopprot.h"
+#include "tcop/utility.h"
 #include "utils/backend_status.h"
 #include "utils/elog.h"
 #include "utils/guc.h"
@@ -70,9 +71,13 @@ static const ErrorData *guarded = NULL; /* the message whose substitute is being
 
 static emit_log_hook_type previous_emit_log = NULL;
 static post_parse_analyze_hook_type previous_post_parse = NULL;
+static ProcessUtility_hook_type previous_utility = NULL;
+static bool declaring = false;	/* a guarded cursor is being declared */
 
 static void guard_message(ErrorData *message);
 static void guard_utility(ParseState *pstate, Query *query, JumbleState *jumble);
+static void guard_cursor(PlannedStmt *statement, const char *text, bool read_only_tree, ProcessUtilityContext context,
+						 ParamListInfo parameters, QueryEnvironment *environment, DestReceiver *receiver, QueryCompletion *completion);
 static void log_substitute(const ErrorData *message);
 static void hide_activity(void);
 static bool calls_guarded(const char *text, bool prepared);
@@ -91,6 +96,8 @@ log_guard_init(void)
 	emit_log_hook = guard_message;
 	previous_post_parse = post_parse_analyze_hook;
 	post_parse_analyze_hook = guard_utility;
+	previous_utility = ProcessUtility_hook;
+	ProcessUtility_hook = guard_cursor;
 }
 
 void
@@ -210,8 +217,34 @@ guard_utility(ParseState *pstate, Query *query, JumbleState *jumble)
 {
 	if (previous_post_parse)
 		previous_post_parse(pstate, query, jumble);
-	if (query->commandType == CMD_UTILITY && query->queryId != 0 && calls_guarded(pstate->p_sourcetext, false))
+	if (query->queryId != 0 &&
+		(declaring || (query->commandType == CMD_UTILITY && calls_guarded(pstate->p_sourcetext, false))))
 		query->queryId = 0;
+}
+
+/*
+ * Since PostgreSQL 18 the query of a cursor has an identifier of its own, under
+ * which the text of the whole command is kept when the cursor is held.
+ */
+static void
+guard_cursor(PlannedStmt *statement, const char *text, bool read_only_tree, ProcessUtilityContext context,
+			 ParamListInfo parameters, QueryEnvironment *environment, DestReceiver *receiver, QueryCompletion *completion)
+{
+	bool		outer = declaring;
+
+	PG_TRY();
+	{
+		declaring = IsA(statement->utilityStmt, DeclareCursorStmt) && calls_guarded(text, false);
+		if (previous_utility)
+			previous_utility(statement, text, read_only_tree, context, parameters, environment, receiver, completion);
+		else
+			standard_ProcessUtility(statement, text, read_only_tree, context, parameters, environment, receiver, completion);
+	}
+	PG_FINALLY();
+	{
+		declaring = outer;
+	}
+	PG_END_TRY();
 }
 
 static bool
