@@ -27,6 +27,7 @@
 #include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
+#include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -233,6 +234,23 @@ reserve_messages(const KeyOrder *order)
 	return reservation;
 }
 
+/*
+ * In a worker: wait for the table as long as need be, but once it is locked for
+ * other locks less than it takes PostgreSQL to look for a deadlock.  A restore
+ * locks audit.log, which gets an entry of the change, and then this table; the
+ * worker must give way, or the restore could be the one that fails.
+ */
+static void
+lock_table(const KeyOrder *order)
+{
+	char		timeout[32];
+
+	LockRelationOid(get_relname_relid("data_keys", get_namespace_oid("sentient_edge", false)),
+					order->reserve ? RowExclusiveLock : ShareRowExclusiveLock);
+	snprintf(timeout, sizeof(timeout), "%d", Max(DeadlockTimeout / 2, 1));
+	sql_set_local("lock_timeout", timeout);
+}
+
 /* Carry out an order in the current transaction; tells what was reserved. */
 static Reservation
 work(const KeyOrder *order, int lock_timeout_ms)
@@ -242,6 +260,8 @@ work(const KeyOrder *order, int lock_timeout_ms)
 
 	PushActiveSnapshot(GetTransactionSnapshot());
 	scope = sql_begin(lock_timeout_ms);
+	if (lock_timeout_ms > 0)
+		lock_table(order);
 	if (order->reserve)
 		reservation = reserve_messages(order);
 	else

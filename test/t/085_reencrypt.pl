@@ -348,6 +348,25 @@ sentient_wait($node, 'restored', "SELECT state = 'finished' FROM sentient_edge.r
 is($node->safe_psql('restored', q{SELECT count(DISTINCT sentient_edge.sealed_key_id(serial_number)) FROM core.drones}), '1', 'to its end');
 
 #
+# A restore locks the audit trail, then the keys, while a key is being made, which
+# locks them the other way round: the restore must not be the victim.
+#
+sentient_database($node, 'fresh');
+my ($maker, $restorer) = ({ out => '' }, { out => '' });
+$restorer->{handle} = start([ 'psql', '-XAtq', '-d', $node->connstr('fresh'), map { ('-c', $_) } (
+			q{BEGIN}, q{LOCK TABLE audit.log IN ACCESS EXCLUSIVE MODE},
+			q{DO $$BEGIN WHILE NOT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'audit.log'::regclass) LOOP PERFORM pg_sleep(0.01); END LOOP; END$$},
+			q{SELECT pg_sleep(1.2)}, q{LOCK TABLE sentient_edge.data_keys IN SHARE ROW EXCLUSIVE MODE}, q{COMMIT}, q{SELECT 'restored'}) ],
+	'<', '/dev/null', '>', \$restorer->{out}, '2>', \$restorer->{out});
+sentient_wait($node, 'fresh', q{SELECT count(*) > 0 FROM pg_locks WHERE granted AND relation = 'audit.log'::regclass AND mode = 'AccessExclusiveLock'}, 'somebody has the audit trail to himself');
+$maker->{handle} = start([ 'psql', '-XAtq', '-d', $node->connstr('fresh'), '-c', q{SELECT sentient_edge.seal('first use', 'a:1')} ],
+	'<', '/dev/null', '>', \$maker->{out}, '2>', \$maker->{out});
+$restorer->{handle}->finish;
+$maker->{handle}->finish;
+like($restorer->{out}, qr/^restored$/m, 'who has the audit trail gets the keys');
+is($node->safe_psql('fresh', q{SELECT sentient_edge.unseal(sentient_edge.seal('second use', 'a:1'), 'a:1')}), 'second use', 'and keys are made afterwards');
+
+#
 # A standby reads, and goes on once it is promoted.
 #
 $node->backup('copy');
