@@ -42,7 +42,7 @@ my $reader = $node->background_psql('fleet');
 $reader->query_safe('BEGIN; LOCK TABLE telemetry.drone_telemetry_default IN ACCESS SHARE MODE');
 $node->safe_psql('fleet', "INSERT INTO telemetry.drone_telemetry (drone_id, recorded_at) VALUES ('$drone', '2016-05-05 00:00Z')");
 
-my $maintenance = session("SET sentient_edge.partition_lock_timeout = '60s'; SELECT count(*) FROM telemetry.run_maintenance() WHERE action = 'moved'");
+my $maintenance = session("SET sentient_edge.partition_lock_timeout = '60s'; SELECT count(*) FROM telemetry.run_maintenance() WHERE action = 'moved' AND parent = 'telemetry.drone_telemetry'");
 waits('SET sentient_edge.partition_lock_timeout', 'telemetry.drone_telemetry_default', 'AccessExclusiveLock',
 	'maintenance waits for the reader');
 my $query = session("SELECT count(*) FROM telemetry.drone_telemetry WHERE recorded_at >= '2016-05-01 00:00Z' AND recorded_at < '2016-06-01 00:00Z'");
