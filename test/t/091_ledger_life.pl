@@ -1,0 +1,263 @@
+# 091_ledger_life.pl
+#		What happens to a ledger: late and prepared transactions, two sealers at once,
+#		crashes, a standby, other clusters, servers without the key, sinks that fail.
+
+use strict;
+use warnings FATAL => 'all';
+
+use IPC::Run qw(run start);
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+use SentientEdge;
+
+my $folder = PostgreSQL::Test::Utils::tempdir();
+my $findings = q{SELECT string_agg(concat_ws(' ', finding, block_number, audit_id), ', ' ORDER BY finding, block_number, audit_id) FROM };
+my $unsealed = 'SELECT count(*) FROM audit.log l WHERE NOT EXISTS (SELECT FROM audit.blocks b WHERE l.audit_id = ANY (b.entry_ids))';
+
+my $node = sentient_server('life', durable => 1, init => { allows_streaming => 1 },
+	conf => "max_prepared_transactions = 4\nsentient_edge.anchor_interval = 1\nsentient_edge.anchor_timeout = 500");
+sentient_database($node, 'fleet');
+
+sub ask { my ($sql, $on) = @_; return ($on // $node)->safe_psql('fleet', $sql); }
+sub clean { my ($what, $on) = @_; is(ask("$findings audit.verify()", $on), '', $what) or diag(ask('SELECT * FROM audit.verify()', $on)); return; }
+sub sealed { my ($what, $on) = @_; return sentient_wait($on // $node, 'fleet', "SELECT ($unsealed) = 0", $what); }
+sub ship { my ($id, $on) = @_; return ask("INSERT INTO public.ship VALUES ($id, 'ship', 0)", $on); }
+
+# A session that stays open.
+sub session
+{
+	my $s = $node->background_psql('fleet', on_error_stop => 0);
+	return $s;
+}
+sub entry_of { my ($id, $on) = @_; return ask("SELECT audit_id FROM audit.log WHERE row_key = '{\"ship_id\": $id}' AND operation = 'I'", $on); }
+sub block_of { my ($id, $on) = @_; return ask('SELECT block_number FROM audit.blocks WHERE ' . entry_of($id, $on) . ' = ANY (entry_ids)', $on); }
+
+ask('CREATE TABLE public.ship (ship_id int PRIMARY KEY, name text, crew int)');
+ask("SELECT audit.enable('public.ship')");
+sealed('what setting up wrote is sealed');
+
+# ---- transactions that end late ----
+
+my $late = session();
+$late->query_safe('BEGIN');
+$late->query_safe("INSERT INTO public.ship VALUES (1, 'late', 0)");
+$late->query_safe('SAVEPOINT s');
+$late->query_safe("INSERT INTO public.ship VALUES (2, 'aborted', 0)");
+$late->query_safe('ROLLBACK TO s');
+$late->query_safe('SAVEPOINT t');
+$late->query_safe("INSERT INTO public.ship VALUES (3, 'subtransaction', 0)");
+$late->query_safe('RELEASE t');
+ask(q{BEGIN; INSERT INTO public.ship VALUES (4, 'prepared', 0); PREPARE TRANSACTION 'later'});
+for my $id (10 .. 13)
+{
+	ship($id);
+	ask('SELECT audit.seal()');
+}
+clean('others are sealed while a transaction is open, and another prepared');
+is(block_of(13) - block_of(10), 3, 'in blocks of their own');
+$late->query_safe("INSERT INTO public.ship VALUES (5, 'later', 0)");
+$late->query_safe('COMMIT');
+$late->quit;
+sealed('its entries are sealed when it has ended');
+cmp_ok(block_of(1), '>', block_of(13), 'after those that were visible before');
+is(block_of(1) . block_of(3) . block_of(5), block_of(1) x 3, 'all of them, of its subtransaction as well');
+is(entry_of(2), '', 'not of the aborted one');
+clean('and nothing is wrong');
+$node->restart;
+ship(14);
+sealed('after a restart');
+ask(q{COMMIT PREPARED 'later'});
+sealed('the prepared transaction is sealed when it is committed');
+cmp_ok(block_of(4), '>', block_of(14), 'in order of visibility');
+ask(q{BEGIN; INSERT INTO public.ship VALUES (6, 'never', 0); PREPARE TRANSACTION 'never'});
+ask(q{ROLLBACK PREPARED 'never'});
+ask('BEGIN; INSERT INTO public.ship VALUES (7, \'own\', 0); SELECT audit.seal(); INSERT INTO public.ship VALUES (8, \'own\', 0); COMMIT');
+sealed('a transaction that seals leaves its own entries to the next run');
+is(block_of(7), block_of(8), 'all of them');
+clean('still right');
+
+# ---- two sealers at once, and many writers ----
+
+sub writers
+{
+	my ($seconds) = @_;
+	append_to_file("$folder/write.sql", "INSERT INTO public.ship SELECT nextval('public.number'), 'many', i FROM generate_series(1, 20) i;\n") unless -f "$folder/write.sql";
+	append_to_file("$folder/seal.sql", "SELECT audit.seal();\n") unless -f "$folder/seal.sql";
+	return start([ 'pgbench', '-n', '-c', '8', '-j', '1', '-T', $seconds, '-f', "$folder/write.sql\@7", '-f', "$folder/seal.sql\@2", $node->connstr('fleet') ],
+		'<', '/dev/null', '>', '/dev/null', '2>', '/dev/null');
+}
+ask('CREATE SEQUENCE public.number START 1000');
+my $clients = writers(4);
+$clients->finish;
+sealed('what eight sessions wrote and sealed beside the scheduler');
+clean('is one chain');
+is(ask('SELECT count(*) = count(DISTINCT id) FROM audit.blocks, unnest(entry_ids) id'), 't', 'and no entry is in two blocks');
+
+# ---- crashes ----
+
+for my $turn (1 .. 3)
+{
+	$clients = writers(3);
+	usleep(700_000);
+	my $victim = ask(q{SELECT pid FROM pg_stat_activity WHERE datname = 'fleet' AND backend_type = 'sentient_edge scheduler'});
+	kill 'KILL', $victim if $victim ne '';
+	$clients->finish;
+	# Not through poll_query_until: psql may be gone before its standard input is written.
+	my $back = 0;
+	for (1 .. 600)
+	{
+		last if $back = run([ 'psql', '-XAtq', '-d', $node->connstr('fleet'), '-c', 'SELECT 1' ], '<', '/dev/null', '>', '/dev/null', '2>', '/dev/null');
+		usleep(100_000);
+	}
+	$back or die 'the server did not come back';
+}
+sealed('after three crashes of the sealing process');
+clean('nothing is wrong');
+is(ask('SELECT count(*) = count(DISTINCT id) FROM audit.blocks, unnest(entry_ids) id'), 't', 'and nothing doubled');
+is(ask("SELECT (SELECT sum(entry_count) FROM audit.blocks) - (SELECT count(*) FROM audit.log)"), '0', 'nothing is missing');
+
+# ---- sinks ----
+
+mkdir "$folder/digests" or die $!;
+append_to_file("$folder/take", "#!/bin/sh\ncat > '$folder/taken'\n");
+append_to_file("$folder/fail", "#!/bin/sh\nexit 3\n");
+append_to_file("$folder/hang", "#!/bin/sh\nsleep 61.25 & sleep 61.25\n");
+chmod 0755, map { "$folder/$_" } qw(take fail hang);
+ask('CREATE TABLE public.kept (received_at timestamptz DEFAULT now(), digest jsonb NOT NULL)');
+ask("SELECT audit.set_anchor_sink('a file', 'file', ARRAY['$folder/digests']), audit.set_anchor_sink('a table', 'table', '{public.kept}'),
+	audit.set_anchor_sink('a program', 'command', ARRAY['$folder/take'])");
+is(ask('SELECT string_agg(sink_name || exported, \',\') FROM audit.export_digest()'), 'a filetrue,a programtrue,a tabletrue', 'a digest is exported to three sinks');
+my ($file) = glob "$folder/digests/*.json";
+is(ask("$findings audit.verify_digest('" . slurp_file($file) . "')"), '', 'to a file');
+is((stat $file)[2] & 0777, 0600, 'which only the server reads');
+is(ask("$findings audit.verify_digest('" . slurp_file("$folder/taken") . "')"), '', 'to a program');
+is(ask("$findings public.kept, audit.verify_digest(digest)"), '', 'to a table');
+ask("SELECT audit.set_anchor_sink('fails', 'command', ARRAY['$folder/fail']), audit.set_anchor_sink('hangs', 'command', ARRAY['$folder/hang', 'x y']),
+	audit.set_anchor_sink('is not there', 'command', ARRAY['$folder/nothing'])");
+ship(20);
+sentient_wait($node, 'fleet', q{SELECT count(*) = 3 FROM audit.anchor_exports WHERE failures > 0}, 'the worker exports, and counts the failures');
+is(ask(q{SELECT string_agg(regexp_replace(last_error, '"[^"]*/', '"'), ',' ORDER BY sink_name) FROM audit.anchor_exports WHERE failures > 0}),
+	'program "fail" failed,program "hang" did not end within 500 ms,program "nothing" could not be executed', 'and says why');
+is(system('pgrep', '-f', '[s]leep 61.25') >> 8, 1, 'nothing is left of the program that hung');
+cmp_ok(ask(q{SELECT min(exports) FROM audit.anchor_exports WHERE failures = 0}), '>=', 1, 'the others have theirs');
+ask("CREATE ROLE watcher LOGIN IN ROLE sentient_admin; CREATE TABLE public.secret (digest jsonb); CREATE TABLE public.mine (digest text); GRANT INSERT ON public.mine TO watcher");
+for my $case ([ "audit.set_anchor_sink('x', 'command', '{/bin/true}')", 'only superusers can export digests' ],
+	[ "audit.set_anchor_sink('x', 'file', '{/tmp}')", 'only superusers can export digests' ],
+	[ "audit.set_anchor_sink('a file', 'table', '{public.mine}')", 'only superusers can change sink' ],
+	[ "audit.drop_anchor_sink('a file')", 'only superusers can change sink' ],
+	[ "audit.set_anchor_sink('x', 'table', '{public.secret}')", 'permission denied for table secret' ],
+	[ "audit.set_anchor_sink('x', 'pigeon', '{public.mine}')", 'there is no kind of sink' ])
+{
+	my ($call, $error) = @$case;
+	like(($node->psql('fleet', "SET ROLE watcher; SELECT $call"))[2], qr/$error/, $call);
+}
+like(($node->psql('fleet', "SELECT audit.set_anchor_sink('x', 'file', '{relative}')"))[2], qr/is not absolute/, 'a relative path');
+like(($node->psql('fleet', "SELECT audit.set_anchor_sink('x', 'table', '{public.ship}')"))[2], qr/has no column "digest"/, 'a table without the column');
+ask("SET ROLE watcher; SELECT audit.set_anchor_sink('mine', 'table', '{public.mine}')");
+like(ask(q{SELECT string_agg(sink_name, ',') FROM audit.export_digest() WHERE exported}), qr/mine/, 'an administrator sets a table that he may insert into');
+is(ask(q{SELECT string_agg(audit.drop_anchor_sink(sink_name)::text, ',') FROM audit.anchor_sinks}), join(',', ('true') x 7), 'sinks are dropped');
+
+# ---- a standby ----
+
+sealed('before the standby');
+$node->backup('copy');
+my $standby = PostgreSQL::Test::Cluster->new('life_standby');
+$standby->init_from_backup($node, 'copy', has_streaming => 1);
+$standby->start;
+ship(30);
+sealed('an entry more');
+$node->wait_for_catchup($standby);
+clean('a standby verifies', $standby);
+like(ask('SELECT audit.proof(' . entry_of(30) . ')', $standby), qr/"signature"/, 'and proves');
+like(($standby->psql('fleet', 'SELECT audit.seal()'))[2], qr/cannot execute audit.seal\(\)/, 'but seals nothing');
+my $digest = ask('SELECT audit.digest()');
+
+# ---- a dump in another cluster, and an older one ----
+
+my $other = sentient_server('life_other', conf => "max_prepared_transactions = 4");
+$other->safe_psql('postgres', 'CREATE DATABASE fleet');
+$other->safe_psql('postgres', 'CREATE ROLE watcher');
+$node->command_ok([ 'pg_dump', '-Fp', '-f', "$folder/dump.sql", $node->connstr('fleet') ], 'a dump');
+ship(31);
+sealed('what comes after the dump');
+my $newer = ask('SELECT audit.digest()');
+$other->command_ok([ 'psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-o', '/dev/null', '-f', "$folder/dump.sql", $other->connstr('fleet') ], 'is restored in another cluster');
+like(($other->psql('fleet', 'SELECT audit.seal()'))[2], qr/^$|nothing can be sealed while a dump is being restored/, 'nothing is sealed before its end is noticed');
+ask('SELECT telemetry.run_maintenance()', $other);
+is(ask('SELECT system_identifier FROM pg_control_system()', $other) eq ask('SELECT system_identifier FROM pg_control_system()'), '', 'which is another one');
+sentient_wait($other, 'fleet', 'SELECT (SELECT system_identifier FROM audit.blocks ORDER BY block_number DESC LIMIT 1) = (SELECT system_identifier FROM pg_control_system())',
+	'the chain goes over to it');
+clean('nothing is wrong there', $other);
+is(ask("$findings audit.verify_digest('$digest')", $other), '', 'a digest of before the dump fits');
+like(ask("$findings audit.verify_digest('$newer')", $other), qr/^(missing_block|digest_mismatch) \d+$/, 'one of after it does not');
+ship($_, $other) for 40 .. 42;
+sealed('new entries are sealed there', $other);
+# Its transaction numbers pass those of the first cluster: old entries must not be taken for new ones.
+my ($highest, $here) = (ask('SELECT max(transaction_id::text::bigint) FROM audit.log', $other), ask('SELECT pg_current_xact_id()::text::bigint', $other));
+ask("DO \$\$ BEGIN FOR i IN 1 .. greatest(0, $highest - $here + 10) LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END \$\$", $other);
+ship($_, $other) for 43 .. 45;
+sealed('when its transaction numbers have passed those of the first', $other);
+clean('nothing is wrong', $other);
+is(ask('SELECT count(*) = count(DISTINCT id) FROM audit.blocks, unnest(entry_ids) id', $other), 't', 'and no entry is in two blocks');
+$other->stop;
+
+# ---- promotion ----
+
+$node->stop;
+$standby->promote;
+ship(50, $standby);
+sealed('a promoted standby seals', $standby);
+clean('in the same chain', $standby);
+
+# ---- without the key ----
+
+$standby->stop;
+{
+	local $ENV{SENTIENT_EDGE_MASTER_KEY};
+	delete $ENV{SENTIENT_EDGE_MASTER_KEY};
+	$standby->start;
+	like(($standby->psql('fleet', "INSERT INTO public.ship VALUES (60, 'no key', 0); SELECT audit.seal()"))[2], qr/the ledger cannot be continued without its key/,
+		'a signed chain is not continued without its key');
+	like(ask("$findings audit.verify()", $standby), qr/unknown_key/, 'and cannot be verified');
+	$standby->stop;
+}
+$standby->start;
+my $refused = ask('SELECT refused FROM audit.seal()', $standby);
+my $unkeyed = entry_of(60, $standby);
+is(ask("$findings audit.verify()", $standby), "unkeyed_entry $unkeyed", 'an entry that was written without the key is reported');
+is(ask('SELECT blocks, entries FROM audit.seal(true)', $standby), '1|1', 'until an administrator accepts it');
+is(ask("SELECT accepts_unkeyed, entry_count FROM audit.blocks WHERE $unkeyed = ANY (entry_ids)", $standby), 't|1', 'which its block says');
+clean('then all is well', $standby);
+ship(61, $standby);
+sealed('and goes on', $standby);
+clean('signed', $standby);
+unlike(slurp_file($_->logfile), qr/PANIC|TRAP|sentient_edge assertion/, $_->name . ': no assertion failed') for $node, $standby, $other;
+$standby->stop;
+
+# ---- a database that never had a key, and gets one ----
+
+{
+	local $ENV{SENTIENT_EDGE_MASTER_KEY};
+	delete $ENV{SENTIENT_EDGE_MASTER_KEY};
+	my $plain = sentient_server('life_plain');
+	sentient_database($plain, 'fleet');
+	ask('CREATE TABLE public.ship (ship_id int PRIMARY KEY, name text, crew int)', $plain);
+	ask("SELECT audit.enable('public.ship')", $plain);
+	ship($_, $plain) for 1 .. 3;
+	sealed('without any key', $plain);
+	is(ask('SELECT count(signature), count(mac) FROM audit.blocks, audit.log', $plain), '0|0', 'unsigned');
+	clean('but chained', $plain);
+	unlike(ask('SELECT audit.digest()', $plain), qr/signature/, 'its digest is unsigned');
+	$plain->stop;
+	$ENV{SENTIENT_EDGE_MASTER_KEY} = '5ea1ed0000000000000000000000000000000000000000000000000000000001';
+	$plain->start;
+	ship($_, $plain) for 4 .. 6;
+	sealed('with a key', $plain);
+	sentient_wait($plain, 'fleet', 'SELECT signature IS NOT NULL FROM audit.blocks ORDER BY block_number DESC LIMIT 1', 'the chain goes over to signatures');
+	clean('all of it', $plain);
+	$plain->stop;
+}
+done_testing();
