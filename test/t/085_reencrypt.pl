@@ -353,10 +353,10 @@ is($node->safe_psql('restored', q{SELECT count(DISTINCT sentient_edge.sealed_key
 #
 sentient_database($node, 'fresh');
 my ($maker, $restorer) = ({ out => '' }, { out => '' });
-$restorer->{handle} = start([ 'psql', '-XAtq', '-d', $node->connstr('fresh'), map { ('-c', $_) } (
+$restorer->{handle} = start([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('fresh'), map { ('-c', $_) } (
 			q{BEGIN}, q{LOCK TABLE audit.log IN ACCESS EXCLUSIVE MODE},
-			q{DO $$BEGIN WHILE NOT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'audit.log'::regclass) LOOP PERFORM pg_sleep(0.01); END LOOP; END$$},
-			q{SELECT pg_sleep(1.2)}, q{LOCK TABLE sentient_edge.data_keys IN SHARE ROW EXCLUSIVE MODE}, q{COMMIT}, q{SELECT 'restored'}) ],
+			q{DO $$BEGIN WHILE NOT EXISTS (SELECT FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND relation = 'audit.log'::regclass AND backend_type = 'sentient_edge key worker') LOOP PERFORM pg_stat_clear_snapshot(); PERFORM pg_sleep(0.01); END LOOP; END$$},
+			q{SELECT pg_sleep(1.5)}, q{LOCK TABLE sentient_edge.data_keys IN SHARE ROW EXCLUSIVE MODE}, q{COMMIT}, q{SELECT 'restored'}) ],
 	'<', '/dev/null', '>', \$restorer->{out}, '2>', \$restorer->{out});
 sentient_wait($node, 'fresh', q{SELECT count(*) > 0 FROM pg_locks WHERE granted AND relation = 'audit.log'::regclass AND mode = 'AccessExclusiveLock'}, 'somebody has the audit trail to himself');
 $maker->{handle} = start([ 'psql', '-XAtq', '-d', $node->connstr('fresh'), '-c', q{SELECT sentient_edge.seal('first use', 'a:1')} ],
