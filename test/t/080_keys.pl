@@ -93,6 +93,12 @@ like($err, qr/ERROR:  55000: no master key is known to this server\nDETAIL:  Whe
 like($err, qr/no master key is known/, 'the same');
 my $drone = sentient_drone($node, 'fleet', 'keyless-1');
 is($node->safe_psql('fleet', "SELECT telemetry.ingest('{\"droneId\": \"$drone\", \"timestamp\": \"2024-03-04T05:06:07Z\"}')"), '(1,0,0)', 'everything else works');
+is($node->safe_psql('fleet', "SELECT core.send_message('in clear') IS NOT NULL, count(*) FROM core.drones WHERE serial_number IS NULL"), 't|1', 'a fleet without secrets needs none');
+for my $call ("core.set_drone_serial_number('$drone', 'SN-1')", "core.send_message('in confidence', true)", "core.find_drone_by_serial_number('SN-1')")
+{
+	($status, $out, $err) = $node->psql('fleet', "\\set VERBOSITY verbose\nSELECT $call");
+	like($err, qr/ERROR:  55000: no master key is known to this server/, "$call fails for want of a key");
+}
 
 # ---- none ----
 
