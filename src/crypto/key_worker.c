@@ -48,6 +48,9 @@
 /* How long a session waits for its worker, and the worker for a lock. */
 #define WORKER_WAIT_MS		15000
 #define WORKER_LOCK_MS		10000
+/* A worker that gave way to somebody is started again so often, after ever longer pauses. */
+#define ATTEMPTS			8
+#define FIRST_PAUSE_MS		20
 /* Messages that are reserved at a time: what a restart costs at most. */
 #define FIRST_RESERVATION	(INT64CONST(1) << 20)
 #define LARGEST_RESERVATION	(INT64CONST(1) << 24)
@@ -112,6 +115,19 @@ run_worker(const KeyOrder *order)
 		CHECK_FOR_INTERRUPTS();
 	}
 	pfree(handle);
+	return true;
+}
+
+/* Wait before another attempt; false when there were enough of them. */
+static bool
+pause_before(int attempt)
+{
+	if (attempt > ATTEMPTS)
+		return false;
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 FIRST_PAUSE_MS << (attempt - 2), PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
 	return true;
 }
 
@@ -357,14 +373,27 @@ key_worker_make(KeyPurpose purpose, const pg_uuid_t *replaced)
 	}
 	take_turn(&tag, TURN_MAKE, purpose);
 	data_key_forget();
-	if (is_wanted(purpose, replaced) && !run_worker(&order))
+	for (int attempt = 1; is_wanted(purpose, replaced) && (attempt == 1 || pause_before(attempt)); attempt++)
 	{
-		/* What these make is stored by the same transaction, or nowhere. */
-		if (purpose != KEY_AUDIT_MAC && purpose != KEY_LEDGER)
-			no_worker();
-		work_here(&order);
+		if (!run_worker(&order))
+		{
+			/* What these make is stored by the same transaction, or nowhere. */
+			if (purpose != KEY_AUDIT_MAC && purpose != KEY_LEDGER)
+				no_worker();
+			work_here(&order);
+			break;
+		}
+		data_key_forget();
 	}
 	drop_turn(&tag);
+}
+
+static bool
+needs_messages(const pg_uuid_t *key_id)
+{
+	KeyUsage	usage;
+
+	return !key_usage_get(key_id, &usage) || usage.reserved - usage.used < FIRST_RESERVATION / 2;
 }
 
 void
@@ -372,7 +401,6 @@ key_worker_reserve(const pg_uuid_t *key_id, KeyPurpose purpose)
 {
 	KeyOrder	order = order_messages(key_id);
 	LOCKTAG		tag;
-	KeyUsage	usage;
 
 	if (must_work_here())
 	{
@@ -381,9 +409,11 @@ key_worker_reserve(const pg_uuid_t *key_id, KeyPurpose purpose)
 	}
 	take_turn(&tag, TURN_RESERVE, purpose);
 	/* The session before this one may have wanted the same. */
-	if ((!key_usage_get(key_id, &usage) || usage.reserved - usage.used < FIRST_RESERVATION / 2) &&
-		!run_worker(&order))
-		no_worker();
+	for (int attempt = 1; needs_messages(key_id) && (attempt == 1 || pause_before(attempt)); attempt++)
+	{
+		if (!run_worker(&order))
+			no_worker();
+	}
 	drop_turn(&tag);
 }
 
