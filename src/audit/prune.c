@@ -73,7 +73,7 @@ add_anchor(const Prune *prune, const LedgerBlock *head, const char *partly)
 {
 	const DataKey *key = ledger_signing_key(head->is_signed);
 	const pg_uuid_t *user = identity_user_id();
-	uint8		signature[CRYPTO_SIGNATURE_BYTES];
+	uint8		signature[CRYPTO_SIGNATURE_BYTES] = {0};
 	pg_uuid_t	none = {{0}};
 	Oid			types[9] = {INT8OID, BYTEAOID, TIMESTAMPTZOID, INT8OID, JSONBOID, UUIDOID, BYTEAOID, TEXTOID, UUIDOID};
 	Datum		values[9];

@@ -348,7 +348,7 @@ data_key_active(KeyPurpose purpose)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("could not make a data key for \"%s\"", key_purpose_name(purpose)),
 				 errhint("See the server log for what its key worker says. A transaction that holds a lock on sentient_edge.data_keys keeps it from working.")));
-	if (!unwrap(key))
+	else if (!unwrap(key))
 		unusable(key);
 	return key;
 }

@@ -68,6 +68,7 @@ make_area(SecretArea *area, bool shared)
 	size_t		size = TYPEALIGN(page, SECRETS_AN_AREA * SECRET_BYTES);
 	void	   *bytes;
 
+	/* cppcheck-suppress invalidFunctionArg ; no file */
 	bytes = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | (shared ? MAP_SHARED : MAP_PRIVATE), -1, 0);
 	if (bytes == MAP_FAILED)
 		return false;
