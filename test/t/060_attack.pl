@@ -133,9 +133,13 @@ my $types = join '', map { "CREATE DOMAIN pg_temp.$_ AS pg_catalog.$_ CHECK (pg_
 	EXCEPTION WHEN OTHERS THEN
 		NULL;
 	END $$;
-	SELECT count(*) FROM telemetry.run_maintenance() WHERE action = 'created' AND parent = 'telemetry.drone_telemetry';});
+	-- more than a worker may have made meanwhile
+	BEGIN;
+	UPDATE sentient_edge.settings SET value = '8' WHERE name = 'telemetry.partition_premake';
+	SELECT count(*) FROM telemetry.run_maintenance() WHERE action = 'created' AND parent = 'telemetry.drone_telemetry';
+	COMMIT;});
 is($status, 0, 'maintenance in the foreground beside temporary types and tables') or diag $err;
-like($out, qr/^[1-9]$/m, 'makes its partitions');
+like($out, qr/^[4-9]$/m, 'makes its partitions');
 is(is_superuser('administrator'), 'f', 'and evaluates nothing of them');
 
 #
