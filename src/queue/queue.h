@@ -118,7 +118,7 @@ extern void queue_hand_over(QueueRequest **requests, const QueueAnswer *answers,
 extern void queue_take_over(void);
 
 /* Note a batch in the statistics. */
-extern void queue_count_batch(int nrequests, int nsamples, int nrejected);
+extern void queue_count_batch(int nsamples, int nrejected);
 
 extern QueueStatistics queue_statistics(void);
 

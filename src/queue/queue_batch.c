@@ -24,6 +24,7 @@
 /* Whom to wake up once the lock is released. */
 typedef struct Wakeup
 {
+	TimestampTz now;			/* 0 until it is asked for */
 	uint32		gates;
 	bool		slots_freed;
 	int			nsessions;
@@ -56,8 +57,11 @@ static void
 answer_request(QueueRequest *request, Wakeup *wakeup)
 {
 	QueueLane  *lane = &queue->lanes[request->lane];
-	int64		wait_us = Max(GetCurrentTimestamp() - request->pushed_at, 1);
+	int64		wait_us;
 
+	if (wakeup->now == 0)
+		wakeup->now = GetCurrentTimestamp();
+	wait_us = Max(wakeup->now - request->pushed_at, 1);
 	lane->requests++;
 	lane->waits[Min(pg_leftmost_one_pos64(wait_us), WAIT_BUCKETS - 1)]++;
 	if (request->answer.sqlerrcode != 0)
@@ -152,10 +156,19 @@ answer_batch(QueueRequest *leader, Wakeup *wakeup)
 void
 queue_lead(QueueRequest *leader)
 {
-	/* The batch may have become smaller, but for the writer no one else answers for it. */
-	Wakeup	   *wakeup = new_wakeup(leader->nbatch);
+	Wakeup	   *wakeup;
+	XLogRecPtr	durable_at;
+	int			n;
 
-	XLogFlush(leader->answer.durable_at);
+	/* The caller has glanced at the request without the lock. */
+	LWLockAcquire(queue->lock, LW_SHARED);
+	durable_at = leader->answer.durable_at;
+	n = leader->nbatch;
+	LWLockRelease(queue->lock);
+
+	/* Meanwhile the writer may answer for the batch, nobody else. */
+	wakeup = new_wakeup(n);
+	XLogFlush(durable_at);
 	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
 	if (leader->leads)
 		answer_batch(leader, wakeup);
@@ -202,17 +215,24 @@ queue_copy_answer(QueueAnswer *to, const QueueAnswer *from)
 	memcpy(to, from, from->sqlerrcode != 0 ? sizeof(QueueAnswer) : offsetof(QueueAnswer, message));
 }
 
+/* Requests that were taken need their payloads no longer. */
+static void
+fill_answers(QueueRequest **requests, const QueueAnswer *answers, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		queue_free_payload(requests[i]);
+		queue_copy_answer(&requests[i]->answer, &answers[i]);
+	}
+}
+
 void
 queue_answer(QueueRequest **requests, const QueueAnswer *answers, int n)
 {
 	QueueLane  *lane = &queue->lanes[queue_writer_lane];
 	Wakeup	   *wakeup = new_wakeup(n);
 
-	for (int i = 0; i < n; i++)
-	{
-		queue_free_payload(requests[i]);
-		queue_copy_answer(&requests[i]->answer, &answers[i]);
-	}
+	fill_answers(requests, answers, n);
 	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < n; i++)
 	{
@@ -239,11 +259,7 @@ queue_hand_over(QueueRequest **requests, const QueueAnswer *answers, int n)
 		return;
 	}
 	wakeup = new_wakeup(n);
-	for (int i = 0; i < n; i++)
-	{
-		queue_free_payload(requests[i]);
-		queue_copy_answer(&requests[i]->answer, &answers[i]);
-	}
+	fill_answers(requests, answers, n);
 	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < n; i++)
 	{

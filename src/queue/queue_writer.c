@@ -8,9 +8,7 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "miscadmin.h"
-#include "port/pg_bitutils.h"
 #include "postmaster/bgworker.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -206,7 +204,7 @@ queue_take(QueueRequest **requests, int max)
 }
 
 void
-queue_count_batch(int nrequests, int nsamples, int nrejected)
+queue_count_batch(int nsamples, int nrejected)
 {
 	QueueLane  *lane = &queue->lanes[queue_writer_lane];
 

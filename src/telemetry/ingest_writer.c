@@ -172,7 +172,7 @@ store_requests(QueueRequest **requests, QueueAnswer *answers, int n)
 	durable_at = XactLastCommitEnd;
 	for (int i = 0; i < n; i++)
 		answers[i].durable_at = durable_at;
-	queue_count_batch(n, at, counts.rejected);
+	queue_count_batch(at, counts.rejected);
 }
 
 /*
