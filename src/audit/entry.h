@@ -45,16 +45,4 @@ typedef enum AuditColumn
  */
 extern void audit_entry_canonical(StringInfo bytes, const Datum *values, const bool *nulls);
 
-/* The value of column mac: a keyed hash of the canonical bytes that names its key; NULL without a key. */
-extern bytea *audit_entry_mac(StringInfo bytes);
-
-typedef enum MacVerdict
-{
-	MAC_FITS,
-	MAC_FORGED,
-	MAC_KEY_UNKNOWN,			/* nobody can say: its key is not here */
-} MacVerdict;
-
-extern MacVerdict audit_entry_check_mac(StringInfo bytes, const bytea *mac);
-
 #endif							/* SENTIENT_ENTRY_H */

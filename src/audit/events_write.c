@@ -39,6 +39,7 @@
 #include "audit/events_mac.h"
 #include "audit/events_queue.h"
 #include "audit/events_write.h"
+#include "audit/mac.h"
 #include "base/sql.h"
 #include "errors.h"
 
@@ -202,7 +203,7 @@ insert_row(Datum *values, bool *nulls)
 
 	initStringInfo(&bytes);
 	canonical_bytes(&bytes, values, nulls);
-	mac = event_mac(&bytes);
+	mac = audit_mac(AUDIT_MAC_EVENT, &bytes);
 	nulls[COLUMN_MAC] = mac == NULL;
 	values[COLUMN_MAC] = PointerGetDatum(mac);
 
@@ -452,7 +453,7 @@ verify_events(PG_FUNCTION_ARGS)
 			{
 				initStringInfo(&bytes);
 				canonical_bytes(&bytes, values, nulls);
-				switch (event_check_mac(&bytes, DatumGetByteaPP(values[COLUMN_MAC])))
+				switch (audit_check_mac(AUDIT_MAC_EVENT, &bytes, DatumGetByteaPP(values[COLUMN_MAC])))
 				{
 					case MAC_FITS:
 						break;

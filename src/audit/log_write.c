@@ -45,6 +45,7 @@
 
 #include "audit/entry.h"
 #include "audit/log_write.h"
+#include "audit/mac.h"
 #include "base/identity.h"
 #include "compat.h"
 #include "crypto/data_key.h"
@@ -415,7 +416,7 @@ fill_slot(TupleTableSlot *slot, int64 id, const LogEntry *entry, bool has_key, S
 
 		resetStringInfo(bytes);
 		audit_entry_canonical(bytes, values, nulls);
-		mac = audit_entry_mac(bytes);
+		mac = audit_mac(AUDIT_MAC_ENTRY, bytes);
 		values[AUDIT_MAC] = PointerGetDatum(mac);
 		nulls[AUDIT_MAC] = mac == NULL;
 	}

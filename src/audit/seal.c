@@ -36,6 +36,7 @@
 
 #include "audit/entry.h"
 #include "audit/ledger.h"
+#include "audit/mac.h"
 #include "audit/seal.h"
 #include "audit/seal_snapshot.h"
 #include "base/sql.h"
@@ -296,7 +297,7 @@ take_row(SealRun *run, HeapTuple tuple, TupleDesc desc)
 	initStringInfo(&bytes);
 	audit_entry_canonical(&bytes, values, nulls);
 	if (!nulls[AUDIT_MAC])
-		takes = audit_entry_check_mac(&bytes, DatumGetByteaPP(values[AUDIT_MAC])) == MAC_FITS;
+		takes = audit_check_mac(AUDIT_MAC_ENTRY, &bytes, DatumGetByteaPP(values[AUDIT_MAC])) == MAC_FITS;
 	else
 		takes = run->key == NULL || !run->was_signed || run->accept_unkeyed;
 	if (!takes)

@@ -27,6 +27,7 @@
 #include "utils/timestamp.h"
 
 #include "audit/entry.h"
+#include "audit/mac.h"
 #include "audit/verify.h"
 #include "base/sql.h"
 #include "errors.h"
@@ -101,7 +102,7 @@ check_unsealed(Window *window, const Datum *values, const bool *nulls, int64 aud
 		return;					/* of a block that is not looked at */
 	if (!nulls[AUDIT_MAC])
 	{
-		MacVerdict	verdict = audit_entry_check_mac(&window->bytes, DatumGetByteaPP(values[AUDIT_MAC]));
+		MacVerdict	verdict = audit_check_mac(AUDIT_MAC_ENTRY, &window->bytes, DatumGetByteaPP(values[AUDIT_MAC]));
 
 		if (verdict == MAC_FORGED)
 		{
