@@ -4,9 +4,8 @@
  *
  * The postmaster makes the pipes, every process inherits them.  A gate is opened
  * by one byte in its pipe and closed by taking that out again; who does so and
- * when is the business of queue_batch.c and queue_writer.c.  Processes that wait
- * see a level, not an event: a gate must stay open until all who waited at it
- * have passed.
+ * when is the business of queue_writer.c.  Processes that wait see a level, not
+ * an event: a gate must stay open until all who waited at it have passed.
  */
 #include "postgres.h"
 

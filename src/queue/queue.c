@@ -3,12 +3,11 @@
  *		The telemetry queue in shared memory: its slots, and the sessions' side of it.
  *
  * queue_private.h says what there is and who may touch it.  Here are the slots and
- * the sessions that use them; queue_writer.c is the writer's side, queue_batch.c
- * what comes after a batch is stored.
+ * the sessions that use them; queue_writer.c is the writer's side.
  *
- * A session that gives up frees its slot, unless the writer has it or it waits
- * for its leader: then it is an orphan, which is freed with the answer.  A
- * session that ends does the same on exit.
+ * A session that gives up frees its slot, unless the writer has it: then it is an
+ * orphan, which is freed with the answer.  A session that ends does the same on
+ * exit.
  *
  * Nothing of it is durable and nothing needs to be: a sample is acknowledged
  * only after it is in its table.  A crash restart begins with an empty queue and
@@ -158,7 +157,7 @@ queue_free_slot(QueueRequest *request)
 bool
 queue_lane_is_idle(QueueLane *lane, TimestampTz now)
 {
-	return lane->depth == 0 && lane->writer_pid == 0 && lane->nstored == 0 &&
+	return lane->depth == 0 && lane->writer_pid == 0 &&
 		pg_atomic_read_u32(&lane->sessions) == 0 &&
 		(lane->starting_since == 0 ||
 		 TimestampDifferenceExceeds(lane->starting_since, now, WRITER_START_MS));
@@ -254,7 +253,6 @@ try_reserve(void)
 		queue->free = request->next;
 		request->state = SLOT_RESERVED;
 		request->orphan = false;
-		request->leads = false;
 		request->gate = GATE_NONE;
 		held = request;
 	}
@@ -364,6 +362,13 @@ queue_free_payload(QueueRequest *request)
 	}
 }
 
+/* Copy an answer; its message only where there is one. */
+void
+queue_copy_answer(QueueAnswer *to, const QueueAnswer *from)
+{
+	memcpy(to, from, from->sqlerrcode != 0 ? sizeof(QueueAnswer) : offsetof(QueueAnswer, message));
+}
+
 void
 queue_push(QueueRequest *request)
 {
@@ -421,8 +426,6 @@ queue_push(QueueRequest *request)
 bool
 queue_collect(QueueRequest *request, QueueAnswer *answer)
 {
-	if (*(volatile bool *) &request->leads)
-		queue_lead(request);
 	/* The answer is written before the state, under the lock; a glance costs nothing. */
 	if (*(volatile SlotState *) &request->state != SLOT_ANSWERED)
 		return false;
@@ -470,14 +473,13 @@ void
 queue_abandon(void)
 {
 	QueueRequest *request = held;
-	PGPROC	   *wake = NULL;
 	bool		ours;
 
 	if (request == NULL)
 		return;
 	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
 	held = NULL;
-	if (request->state == SLOT_QUEUED || request->state == SLOT_TAKEN || request->state == SLOT_STORED)
+	if (request->state == SLOT_QUEUED || request->state == SLOT_TAKEN)
 		queue->lanes[request->lane].abandoned++;
 	if (request->state == SLOT_QUEUED)
 	{
@@ -486,14 +488,10 @@ queue_abandon(void)
 		request->state = SLOT_RESERVED;
 	}
 	leave_gate(request);
-	if (request->leads)
-		wake = queue_pass_on(request);
-	ours = request->state != SLOT_TAKEN && request->state != SLOT_STORED;
+	ours = request->state != SLOT_TAKEN;
 	if (!ours)
 		request->orphan = true;
 	LWLockRelease(queue->lock);
-	if (wake != NULL)
-		SetLatch(&wake->procLatch);
 	if (!ours)
 		return;
 	queue_free_payload(request);

@@ -29,7 +29,7 @@ typedef struct QueueAnswer
 	int32		accepted;
 	int32		duplicate;
 	int32		rejected;
-	XLogRecPtr	durable_at;		/* true once WAL is flushed up to here */
+	XLogRecPtr	stored_at;		/* end of the WAL that makes it true; is flushed, unless nobody asked for that */
 	int			sqlerrcode;		/* 0: stored; else the counts say nothing */
 	char		message[QUEUE_MESSAGE_BYTES];
 } QueueAnswer;
@@ -100,9 +100,8 @@ extern int	queue_ensure_writer(void);
 extern bool queue_attach_writer(void);
 
 /*
- * Take up to max requests, oldest first; returns how many, -1 while enough that
- * is stored is still to be flushed.  When there is none the writer's latch is set
- * as soon as that changes.
+ * Take up to max requests, oldest first; returns how many.  When there is none
+ * the writer's latch is set as soon as that changes.
  */
 extern int	queue_take(QueueRequest **requests, int max);
 extern int	queue_synchronous_commit(const QueueRequest *request);
@@ -110,12 +109,6 @@ extern QueuePayload queue_kind(const QueueRequest *request);
 
 /* Answer requests that were taken, all at once. */
 extern void queue_answer(QueueRequest **requests, const QueueAnswer *answers, int n);
-
-/* The same for requests that are stored and become durable at durable_at: their sessions see to that. */
-extern void queue_hand_over(QueueRequest **requests, const QueueAnswer *answers, int n);
-
-/* Flush and answer for what was handed over to sessions that have not come to it. */
-extern void queue_take_over(void);
 
 /* Note a batch in the statistics. */
 extern void queue_count_batch(int nsamples, int nrejected);

@@ -7,7 +7,7 @@
  * free list, the lanes and every slot's state; it is held for a few assignments
  * only.  What a slot contains is touched without the lock by its holder alone:
  *
- *		FREE -> RESERVED (session) -> QUEUED -> TAKEN (writer) -> STORED -> ANSWERED (session) -> FREE
+ *		FREE -> RESERVED (session) -> QUEUED -> TAKEN (writer) -> ANSWERED (session) -> FREE
  *
  * Lock order: nothing else is taken under the lock.
  */
@@ -26,8 +26,6 @@
 
 #define QUEUE_NONE			(-1)
 #define WAIT_BUCKETS		32
-/* Batches that may be on their way to the disk: one that is flushed, one that comes next. */
-#define UNFLUSHED_BATCHES	2
 
 /* A writer that has not come up after this long is asked for again. */
 #define WRITER_START_MS		5000
@@ -38,7 +36,6 @@ typedef enum SlotState
 	SLOT_RESERVED,
 	SLOT_QUEUED,
 	SLOT_TAKEN,
-	SLOT_STORED,
 	SLOT_ANSWERED,
 } SlotState;
 
@@ -46,10 +43,8 @@ struct QueueRequest
 {
 	SlotState	state;			/* lock */
 	bool		orphan;			/* lock: the session has given up */
-	bool		leads;			/* lock: its session is to flush and answer for what follows in next */
-	int			nbatch;			/* lock: how many follow at most, and itself */
 	int			synchronous_commit; /* holder: the session's */
-	int			next;			/* lock: in the free list, a lane, or a stored batch */
+	int			next;			/* lock: in the free list or a lane */
 	int			previous;		/* lock: in a lane */
 	int			lane;			/* holder */
 	int			gate_group;		/* holder */
@@ -71,9 +66,6 @@ typedef struct QueueLane
 	int			writer_pid;		/* lock; 0: none */
 	PGPROC	   *writer;			/* lock */
 	bool		writer_idle;	/* lock: its latch is to be set by the next push */
-	bool		writer_paused;	/* lock: its latch is to be set when a batch has been answered */
-	int			nstored;		/* lock: batches that are stored and not answered */
-	int			stored[UNFLUSHED_BATCHES];	/* lock: their leaders */
 	int			gate_group;		/* lock: the writer's gates; GATE_NONE: it has none */
 	int			gate;			/* lock: where the sessions of the next batch wait; or GATE_NONE */
 	int			waiters[GATES]; /* lock: requests whose sessions may still wait at the gate */
@@ -102,16 +94,12 @@ typedef struct Queue
 extern Queue *queue;
 extern int	queue_writer_lane;	/* the lane that this process writes for, or QUEUE_NONE */
 
-/* queue.c; the caller of all but the last holds the lock */
+/* queue.c; the caller of all but the last two holds the lock */
 extern int	queue_lane_of(Oid database);
 extern bool queue_lane_is_idle(QueueLane *lane, TimestampTz now);
 extern void queue_free_slot(QueueRequest *request);
 extern void queue_unlink_request(QueueRequest *request);
 extern void queue_free_payload(QueueRequest *request);
-
-/* queue_batch.c */
 extern void queue_copy_answer(QueueAnswer *to, const QueueAnswer *from);
-extern void queue_lead(QueueRequest *leader);
-extern PGPROC *queue_pass_on(QueueRequest *leader);	/* the caller holds the lock */
 
 #endif							/* SENTIENT_QUEUE_PRIVATE_H */

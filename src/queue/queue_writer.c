@@ -1,7 +1,7 @@
 /*
  * queue_writer.c
  *		The writer's side of the telemetry queue: its start and end, what it takes,
- *		where the sessions of a batch wait, and its figures.
+ *		where the sessions of a batch wait, its answers and its figures.
  *
  * A writer that ends answers what it has taken with "unknown"; what it has not
  * taken stays for its successor.
@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "port/pg_bitutils.h"
 #include "postmaster/bgworker.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -17,6 +18,16 @@
 #include "base/worker.h"
 #include "errors.h"
 #include "queue/queue_private.h"
+
+/* Whom to wake up once the lock is released. */
+typedef struct Wakeup
+{
+	TimestampTz now;			/* 0 until it is asked for */
+	uint32		gates;
+	bool		slots_freed;
+	int			nsessions;
+	PGPROC	   *sessions[FLEXIBLE_ARRAY_MEMBER];	/* by their latches */
+} Wakeup;
 
 /* A gate that is closed, where nobody waits. */
 static int	spare_gate = GATE_NONE;
@@ -105,7 +116,7 @@ queue_attach_writer(void)
 		{
 			lane->writer_pid = MyProcPid;
 			lane->writer = MyProc;
-			lane->writer_idle = lane->writer_paused = false;
+			lane->writer_idle = false;
 			lane->starting_since = 0;
 			lane->writer_starts++;
 			if (lane->gate_group == GATE_NONE)
@@ -144,7 +155,7 @@ writer_exits(int code, Datum arg)
 	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
 	queue->lanes[queue_writer_lane].writer_pid = 0;
 	queue->lanes[queue_writer_lane].writer = NULL;
-	queue->lanes[queue_writer_lane].writer_idle = queue->lanes[queue_writer_lane].writer_paused = false;
+	queue->lanes[queue_writer_lane].writer_idle = false;
 	LWLockRelease(queue->lock);
 	queue_writer_lane = QUEUE_NONE;
 }
@@ -178,13 +189,11 @@ int
 queue_take(QueueRequest **requests, int max)
 {
 	QueueLane  *lane = &queue->lanes[queue_writer_lane];
-	bool		paused;
 	int			n = 0;
 
 	find_spare_gate(lane);
 	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
-	paused = lane->writer_paused = lane->nstored == UNFLUSHED_BATCHES;
-	while (n < max && lane->head != QUEUE_NONE && !paused)
+	while (n < max && lane->head != QUEUE_NONE)
 	{
 		QueueRequest *request = &queue->slots[lane->head];
 
@@ -192,7 +201,7 @@ queue_take(QueueRequest **requests, int max)
 		request->state = SLOT_TAKEN;
 		requests[n++] = request;
 	}
-	lane->writer_idle = n == 0 && !paused;
+	lane->writer_idle = n == 0;
 	if (n > 0)
 	{
 		/* Whoever comes now belongs to the next batch. */
@@ -200,7 +209,77 @@ queue_take(QueueRequest **requests, int max)
 		spare_gate = GATE_NONE;
 	}
 	LWLockRelease(queue->lock);
-	return paused ? -1 : n;
+	return n;
+}
+
+static Wakeup *
+new_wakeup(int n)
+{
+	return palloc0(offsetof(Wakeup, sessions) + sizeof(PGPROC *) * (n + 1));
+}
+
+static void
+wake_up(QueueLane *lane, Wakeup *wakeup)
+{
+	for (int gate = 0; gate < GATES; gate++)
+	{
+		if (wakeup->gates & (UINT32_C(1) << gate))
+			gate_open(lane->gate_group, gate);
+	}
+	for (int i = 0; i < wakeup->nsessions; i++)
+		SetLatch(&wakeup->sessions[i]->procLatch);
+	if (wakeup->slots_freed)
+		ConditionVariableBroadcast(&queue->slot_freed);
+	pfree(wakeup);
+}
+
+/* Give a request whose answer is complete back to its session; the caller holds the lock. */
+static void
+answer_request(QueueRequest *request, Wakeup *wakeup)
+{
+	QueueLane  *lane = &queue->lanes[request->lane];
+	int64		wait_us;
+
+	if (wakeup->now == 0)
+		wakeup->now = GetCurrentTimestamp();
+	wait_us = Max(wakeup->now - request->pushed_at, 1);
+	lane->requests++;
+	lane->waits[Min(pg_leftmost_one_pos64(wait_us), WAIT_BUCKETS - 1)]++;
+	if (request->answer.sqlerrcode != 0)
+		lane->failed++;
+	if (request->orphan)
+	{
+		queue_free_slot(request);
+		wakeup->slots_freed = true;
+		return;
+	}
+	request->state = SLOT_ANSWERED;
+	if (request->gate != GATE_NONE)
+		wakeup->gates |= UINT32_C(1) << request->gate;
+	else
+		wakeup->sessions[wakeup->nsessions++] = request->session;
+}
+
+void
+queue_answer(QueueRequest **requests, const QueueAnswer *answers, int n)
+{
+	QueueLane  *lane = &queue->lanes[queue_writer_lane];
+	Wakeup	   *wakeup = new_wakeup(n);
+
+	for (int i = 0; i < n; i++)
+	{
+		/* The payload is needed no longer. */
+		queue_free_payload(requests[i]);
+		queue_copy_answer(&requests[i]->answer, &answers[i]);
+	}
+	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < n; i++)
+	{
+		se_assert(requests[i]->state == SLOT_TAKEN);
+		answer_request(requests[i], wakeup);
+	}
+	LWLockRelease(queue->lock);
+	wake_up(lane, wakeup);
 }
 
 void

@@ -4,9 +4,9 @@
  *
  * Started by the first session that submits a sample, ended after a while
  * without work.  Its loop: take all that waits, store it in one transaction,
- * hand it over with its answers; what arrives meanwhile is the next batch.  An
- * answer names the WAL position that makes it durable: the sessions that wait for
- * it see to the flush (queue.c).
+ * answer; what arrives meanwhile is the next batch.  An answer comes after the
+ * commit is flushed, and names its WAL position: each session waits for
+ * synchronous standbys on its own (submit.c).
  *
  * A batch that fails is rolled back and stored again in halves, until the
  * request at fault is alone and gets the error.  What waits in vain for a lock
@@ -45,8 +45,6 @@
 
 /* Requests stored in one transaction. */
 #define BATCH_REQUESTS		1024
-/* A session that has not flushed its batch after this long may have been stopped: the writer does it. */
-#define FLUSH_WAIT_MS	200
 /* Without work for this long, the writer ends. */
 #define WRITER_IDLE_MS		60000
 
@@ -97,18 +95,25 @@ lock_timeout_ms(void)
 }
 
 /*
- * Does a session wait until standbys have applied what it submits?  They tell of
- * that at once only if the commit asks for it, whose process then waits, too.
+ * How the batch commits: as the most careful of its sessions asks, short of the
+ * standbys, for which each waits itself.  Only that one waits until standbys have
+ * applied it is known to them from the commit alone, whose process then waits, too.
  */
-static bool
-wants_apply(QueueRequest **requests, int n)
+static const char *
+synchronous_commit_of(QueueRequest **requests, int n)
 {
+	bool		flush = false;
+
 	for (int i = 0; i < n; i++)
 	{
-		if (queue_synchronous_commit(requests[i]) == SYNCHRONOUS_COMMIT_REMOTE_APPLY)
-			return true;
+		int			wanted = queue_synchronous_commit(requests[i]);
+
+		if (wanted == SYNCHRONOUS_COMMIT_REMOTE_APPLY)
+			return "remote_apply";
+		if (wanted != SYNCHRONOUS_COMMIT_OFF)
+			flush = true;
 	}
-	return false;
+	return flush ? "local" : "off";
 }
 
 /*
@@ -123,7 +128,7 @@ store_requests(QueueRequest **requests, QueueAnswer *answers, int n)
 	RejectedSample *rejected;
 	int		   *nsamples = palloc(sizeof(int) * n);
 	IngestCounts counts;
-	XLogRecPtr	durable_at;
+	XLogRecPtr	stored_at;
 	char		lock_timeout[32];
 	Oid			user;
 	int			security;
@@ -136,7 +141,7 @@ store_requests(QueueRequest **requests, QueueAnswer *answers, int n)
 	SetUserIdAndSecContext(get_role_oid("sentient_operator", false), SECURITY_LOCAL_USERID_CHANGE);
 	snprintf(lock_timeout, sizeof(lock_timeout), "%d", lock_timeout_ms());
 	(void) set_config_option("lock_timeout", lock_timeout, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-	(void) set_config_option("synchronous_commit", wants_apply(requests, n) ? "remote_apply" : "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+	(void) set_config_option("synchronous_commit", synchronous_commit_of(requests, n), PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 
 	batch = ingest_begin("submit");
 	reader = json_reader_create(batch);
@@ -169,9 +174,9 @@ store_requests(QueueRequest **requests, QueueAnswer *answers, int n)
 	SetUserIdAndSecContext(user, security);
 
 	/* The originals of duplicates come before this commit, and it has one if there are any. */
-	durable_at = XactLastCommitEnd;
+	stored_at = XactLastCommitEnd;
 	for (int i = 0; i < n; i++)
-		answers[i].durable_at = durable_at;
+		answers[i].stored_at = stored_at;
 	queue_count_batch(at, counts.rejected);
 }
 
@@ -216,10 +221,7 @@ serve(QueueRequest **requests, QueueAnswer *answers, int n, MemoryContext contex
 	MemoryContextReset(context);
 	if (stored || n == 1)
 	{
-		if (stored)
-			queue_hand_over(requests, answers, n);
-		else
-			queue_answer(requests, answers, n);
+		queue_answer(requests, answers, n);
 		return;
 	}
 	CHECK_FOR_INTERRUPTS();
@@ -285,16 +287,7 @@ ingest_writer_main(Datum arg)
 	{
 		int			n = queue_take(requests, BATCH_REQUESTS);
 
-		if (n < 0)
-		{
-			int			event = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-										  FLUSH_WAIT_MS, PG_WAIT_EXTENSION);
-
-			ResetLatch(MyLatch);
-			if (event & WL_TIMEOUT)
-				queue_take_over();
-		}
-		else if (n > 0)
+		if (n > 0)
 		{
 			pgstat_report_activity(STATE_RUNNING, "storing submitted samples");
 			first_attempt = true;

@@ -4,9 +4,9 @@
  *		by one writer in one transaction.
  *
  * The session puts its samples into the queue and waits for the writer's answer,
- * which comes when the writer's transaction has committed and one of the sessions
- * that wait for it has flushed it (queue.c).  Synchronous standbys are waited for
- * by each session.  What this returned survives a crash.
+ * which comes when the writer's transaction has committed and is flushed.
+ * Synchronous standbys are waited for by each session.  What this returned
+ * survives a crash.
  *
  * Nothing of it belongs to the caller's transaction.  A session that is told to
  * stop while it waits gets 08007: the samples may be stored or not, and sending
@@ -151,20 +151,9 @@ standbys_have(XLogRecPtr position)
 }
 
 /*
- * See that what the writer committed is flushed, as this session's
- * synchronous_commit asks; a glance where another has flushed it.
- */
-static void
-flush_for_answer(XLogRecPtr position)
-{
-	if (synchronous_commit != SYNCHRONOUS_COMMIT_OFF)
-		XLogFlush(position);
-}
-
-/*
- * Wait for synchronous standbys, likewise.  Those who wait must not do so for the
- * same position, so each writes a record of its own behind what the batch has in
- * common.
+ * Wait for synchronous standbys, as this session's synchronous_commit asks.
+ * Those who wait must not do so for the same position, so each writes a record of
+ * its own behind what the batch has in common.
  */
 static void
 wait_for_standbys(XLogRecPtr position)
@@ -228,8 +217,6 @@ send_and_wait(QueueRequest *request)
 	}
 	PG_END_TRY();
 
-	if (answer.sqlerrcode == 0)
-		flush_for_answer(answer.durable_at);
 	queue_leave();
 	if (answer.sqlerrcode != 0)
 		ereport(ERROR,
@@ -239,7 +226,7 @@ send_and_wait(QueueRequest *request)
 				 errhint("Another transaction holds their drone or partition. Send them again.") : 0,
 				 answer.sqlerrcode == ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN ?
 				 errhint("Send them again: what is stored already is not stored twice.") : 0));
-	wait_for_standbys(answer.durable_at);
+	wait_for_standbys(answer.stored_at);
 
 	counts.accepted = answer.accepted;
 	counts.duplicate = answer.duplicate;
