@@ -61,7 +61,7 @@ SELECT part.table_name AS parent, c.relname::text AS name, part.range,
 	pg_catalog.count(*) FILTER (WHERE part.state OPERATOR(pg_catalog.=) 'future') OVER (PARTITION BY part.table_name) AS runway
   FROM part JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) part.oid
  ORDER BY part.table_name, part.range NULLS LAST, c.relname;
-COMMENT ON VIEW telemetry.partitions IS 'Partitions of telemetry.drone_telemetry and audit.log, and the tables that retention has detached from them';
+COMMENT ON VIEW telemetry.partitions IS 'Partitions of telemetry.drone_telemetry, audit.log and audit.security_events, and the tables that retention has detached from them';
 COMMENT ON COLUMN telemetry.partitions.parent IS 'The partitioned table';
 COMMENT ON COLUMN telemetry.partitions.name IS 'The partition, in the schema of its parent';
 COMMENT ON COLUMN telemetry.partitions.range IS 'Times that it takes; null for a default or detached one';

@@ -31,7 +31,7 @@ BEGIN
 	FOR target IN
 		SELECT c.oid::pg_catalog.regclass AS id FROM pg_catalog.pg_class c
 		 WHERE c.relnamespace = 'audit'::pg_catalog.regnamespace AND c.relkind = 'r'
-		   AND c.relname IN ('security_events', 'blocks', 'anchors') ORDER BY c.oid
+		   AND c.relname IN ('restore_events', 'blocks', 'anchors') ORDER BY c.oid
 	LOOP
 		EXECUTE pg_catalog.format('CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON %1$s FOR EACH ROW EXECUTE FUNCTION audit.append_only();'
 			'CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON %1$s FOR EACH STATEMENT EXECUTE FUNCTION audit.append_only();'

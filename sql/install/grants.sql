@@ -3,7 +3,7 @@
  *		The last sweep: PUBLIC gets nothing of what the extension made.
  *
  * It goes by membership, not by schema.  A stranger's object in one of the
- * schemas is left alone, and so are telemetry.drone_telemetry and audit.log:
+ * schemas is left alone, and so are the partitioned tables:
  * tables are closed to PUBLIC as they are made, and a privilege recorded for
  * them here would be missing from dumps.
  */

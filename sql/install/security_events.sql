@@ -5,9 +5,10 @@
  */
 
 CREATE TABLE audit.security_events (
-	event_id uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
+	event_id uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
 	occurred_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	last_occurred_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	transaction_id xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
 	event_count bigint NOT NULL DEFAULT 1 CHECK (event_count > 0),
 	event_type text NOT NULL CHECK (event_type ~ '^[a-z][a-z0-9_.]*$'),
 	severity text NOT NULL DEFAULT 'info' CHECK (severity IN ('emergency', 'alert', 'critical', 'error', 'warning', 'notice', 'info', 'debug')),
@@ -20,8 +21,12 @@ CREATE TABLE audit.security_events (
 	object text,
 	message text,
 	details jsonb NOT NULL DEFAULT '{}' CHECK (pg_catalog.jsonb_typeof(details) = 'object'),
-	mac bytea
-);
+	mac bytea,
+	PRIMARY KEY (event_id, occurred_at)
+) PARTITION BY RANGE (occurred_at);
+CREATE TABLE audit.security_events_default PARTITION OF audit.security_events DEFAULT;
+-- For sealing, which asks for the events of a few transactions every second.
+CREATE INDEX security_events_transaction_idx ON audit.security_events (transaction_id);
 CREATE INDEX security_events_occurred_at_idx ON audit.security_events (occurred_at);
 CREATE INDEX security_events_type_idx ON audit.security_events (event_type, occurred_at);
 CREATE INDEX security_events_user_idx ON audit.security_events (user_id, occurred_at) WHERE user_id IS NOT NULL;
@@ -30,6 +35,7 @@ COMMENT ON TABLE audit.security_events IS 'Logins, failures, denials, DDL, chang
 COMMENT ON COLUMN audit.security_events.event_id IS 'Identifies the event';
 COMMENT ON COLUMN audit.security_events.occurred_at IS 'Time of the event, of the first one if there are several';
 COMMENT ON COLUMN audit.security_events.last_occurred_at IS 'Time of the last one';
+COMMENT ON COLUMN audit.security_events.transaction_id IS 'Transaction that wrote the event, in the cluster that wrote it';
 COMMENT ON COLUMN audit.security_events.event_count IS 'How many equal events this one stands for';
 COMMENT ON COLUMN audit.security_events.event_type IS 'Kind of event, such as login, denied, ddl or key; those of applications begin with app.';
 COMMENT ON COLUMN audit.security_events.severity IS 'emergency, alert, critical, error, warning, notice, info or debug';
@@ -43,6 +49,16 @@ COMMENT ON COLUMN audit.security_events.object IS 'What it was done to';
 COMMENT ON COLUMN audit.security_events.message IS 'What happened, in words; no secrets';
 COMMENT ON COLUMN audit.security_events.details IS 'Whatever else is known, an object; no secrets';
 COMMENT ON COLUMN audit.security_events.mac IS 'Keyed hash of the event; NULL when no key is set up';
+COMMENT ON TABLE audit.security_events_default IS 'Events of audit.security_events whose month has no partition yet';
+
+-- What new partitions take over that a parent cannot hold.  Always empty.
+CREATE TABLE audit.security_events_template (LIKE audit.security_events INCLUDING COMMENTS);
+COMMENT ON TABLE audit.security_events_template IS 'Template of the partitions of audit.security_events; always empty';
+
+-- A restore makes audit.security_events anew, and step by step: until all of it is
+-- there events go here, and then to where they belong.
+CREATE TABLE audit.restore_events (LIKE audit.security_events INCLUDING ALL);
+COMMENT ON TABLE audit.restore_events IS 'Events from before and of a restore, until it has ended; then they move to audit.security_events';
 
 CREATE TABLE audit.watched_tables (
 	watched_table regclass PRIMARY KEY,
@@ -52,9 +68,18 @@ COMMENT ON TABLE audit.watched_tables IS 'Tables of which a statement that reads
 COMMENT ON COLUMN audit.watched_tables.watched_table IS 'The table, with all its partitions';
 COMMENT ON COLUMN audit.watched_tables.rows_threshold IS 'Rows that a statement reads at least to be an event';
 
-SELECT pg_catalog.pg_extension_config_dump('audit.security_events', '');
+SELECT pg_catalog.pg_extension_config_dump('audit.restore_events', '');
 SELECT pg_catalog.pg_extension_config_dump('audit.watched_tables', '');
-GRANT SELECT ON audit.security_events, audit.watched_tables TO sentient_admin;
+GRANT SELECT ON audit.security_events, audit.security_events_template, audit.restore_events, audit.watched_tables TO sentient_admin;
+
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON audit.security_events FOR EACH ROW EXECUTE FUNCTION audit.append_only();
+CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON audit.security_events FOR EACH STATEMENT EXECUTE FUNCTION audit.append_only();
+ALTER TABLE audit.security_events ENABLE ALWAYS TRIGGER append_only, ENABLE ALWAYS TRIGGER append_only_truncate;
+CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON audit.security_events_default FOR EACH STATEMENT EXECUTE FUNCTION audit.append_only();
+ALTER TABLE audit.security_events_default ENABLE ALWAYS TRIGGER append_only_truncate;
+
+-- Nothing may be granted on it later in this script: see audit.log.
+SELECT sentient_edge.adopt_partitioned_table('audit.security_events');
 
 CREATE FUNCTION audit.watched_tables_changed() RETURNS trigger
 	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'watched_tables_changed';

@@ -51,7 +51,11 @@ SELECT s.name, s.value, s.value, s.unit, s.description
 	('audit.partition_interval', '1 month', 'interval', 'Length of new partitions of audit.log: 1 day, 1 week or 1 month'),
 	('audit.partition_premake', '4', 'partitions', 'Partitions of audit.log that are made ahead of now'),
 	('audit.retention', NULL, 'interval', 'Age at which a partition of audit.log is retired; null keeps all'),
-	('audit.retention_action', 'detach', 'detach or drop', 'What becomes of a retired partition: detach keeps it as a table of its own')
+	('audit.retention_action', 'detach', 'detach or drop', 'What becomes of a retired partition: detach keeps it as a table of its own'),
+	('security_events.partition_interval', '1 month', 'interval', 'Length of new partitions of audit.security_events: 1 day, 1 week or 1 month'),
+	('security_events.partition_premake', '4', 'partitions', 'Partitions of audit.security_events that are made ahead of now'),
+	('security_events.retention', NULL, 'interval', 'Age at which a partition of audit.security_events is retired; null keeps all'),
+	('security_events.retention_action', 'detach', 'detach or drop', 'What becomes of a retired partition: detach keeps it as a table of its own')
 	) AS s (name, value, unit, description);
 
 GRANT SELECT ON sentient_edge.settings TO sentient_viewer;
@@ -62,13 +66,15 @@ CREATE TABLE sentient_edge.managed_tables (
 	indexes integer NOT NULL,
 	triggers integer NOT NULL,
 	restored_at timestamptz,
-	registered boolean NOT NULL DEFAULT false
+	registered boolean NOT NULL DEFAULT false,
+	created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 COMMENT ON TABLE sentient_edge.managed_tables IS 'Partitioned tables that live and die with the extension without being its members, so that dumps hold them';
 COMMENT ON COLUMN sentient_edge.managed_tables.table_name IS 'Schema and name of the table';
 COMMENT ON COLUMN sentient_edge.managed_tables.indexes IS 'How many indexes CREATE EXTENSION gave it';
 COMMENT ON COLUMN sentient_edge.managed_tables.triggers IS 'How many triggers CREATE EXTENSION gave it';
 COMMENT ON COLUMN sentient_edge.managed_tables.restored_at IS 'When a dump began to restore it; null once all its indexes and triggers are back';
+COMMENT ON COLUMN sentient_edge.managed_tables.created_at IS 'When CREATE EXTENSION made it';
 COMMENT ON COLUMN sentient_edge.managed_tables.registered IS 'Maintained without pg_partman, because others than superusers can create or rename objects in its schema';
 
 CREATE FUNCTION sentient_edge.adopt_partitioned_table(adopted regclass) RETURNS void

@@ -21,14 +21,14 @@ digest_message(const char *system, const char *block, const char *hash, const ch
 }
 
 char *
-prune_message(int64 block_number, const char *hash, TimestampTz before, int64 entries,
+prune_message(int64 block_number, const char *hash, const char *from, TimestampTz before, int64 entries,
 			  const char *partly, const char *key)
 {
 	Sha256		listed = hash_of(partly, strlen(partly));
 
-	return psprintf("sentient_edge prune 1\nblock " INT64_FORMAT "\nhash %s\nbefore %s\nentries " INT64_FORMAT
+	return psprintf("sentient_edge prune 1\nblock " INT64_FORMAT "\nhash %s\nfrom %s\nbefore %s\nentries " INT64_FORMAT
 					"\npartly %s\nkey %s\n",
-					block_number, hash, anchor_time(before), entries, hash_hex(listed.bytes, HASH_BYTES), key);
+					block_number, hash, from, anchor_time(before), entries, hash_hex(listed.bytes, HASH_BYTES), key);
 }
 
 char *

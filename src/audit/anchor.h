@@ -12,7 +12,7 @@ extern char *digest_message(const char *system, const char *block, const char *h
 							const char *time, const char *key);
 
 /* The same of a prune anchor. */
-extern char *prune_message(int64 block_number, const char *hash, TimestampTz before, int64 entries,
+extern char *prune_message(int64 block_number, const char *hash, const char *from, TimestampTz before, int64 entries,
 						   const char *partly, const char *key);
 
 /* 2026-01-02T03:04:05.000006Z */

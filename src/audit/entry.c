@@ -1,18 +1,18 @@
 /*
  * entry.c
- *		The canonical bytes of a row of audit.log.
+ *		The canonical bytes of a row of audit.log, and of audit.security_events.
  *
- * Version 1: one byte 0x01, then every column but mac in the order of the table,
- * each as a length of four bytes and that many bytes of value; the length of a
+ * One byte, 0x01 for an entry and 0x02 for an event (both version 1), then every
+ * column but mac in the order of the table, each as a length of four bytes and that many bytes of value; the length of a
  * null is 0xffffffff.  Integers are big-endian and of fixed width, times are
- * microseconds since 1970-01-01 00:00 UTC, text is UTF-8, jsonb is its text as
+ * microseconds since 1970-01-01 00:00 UTC, text is UTF-8, a boolean is one byte
+ * 0 or 1, jsonb is its text as
  * jsonb_out writes it, an address is its family (4 or 6), the bits of its mask
  * and its bytes.  Nothing depends on the session, the machine or the version of
  * PostgreSQL; the order of jsonb's keys and the digits of its numbers are part
  * of the stored value.
  *
- * Called by capture for each entry that it writes, and by the ledger.  Takes no
- * locks.
+ * Called by whoever writes entries and events, and by the ledger.  Takes no locks.
  */
 #include "postgres.h"
 
@@ -38,7 +38,9 @@ typedef enum EntryType
 	ENTRY_INT8,
 	ENTRY_TIME,
 	ENTRY_CHAR,
+	ENTRY_BOOL,
 	ENTRY_TEXT,
+	ENTRY_NAME,
 	ENTRY_JSONB,
 	ENTRY_UUID,
 	ENTRY_INET,
@@ -61,6 +63,25 @@ static const EntryType entry_types[AUDIT_MAC] = {
 	[AUDIT_SESSION_ROLE] = ENTRY_TEXT,
 	[AUDIT_CLIENT_ADDR] = ENTRY_INET,
 	[AUDIT_APPLICATION_NAME] = ENTRY_TEXT,
+};
+
+static const EntryType event_types[EVENT_MAC] = {
+	[EVENT_ID] = ENTRY_UUID,
+	[EVENT_OCCURRED_AT] = ENTRY_TIME,
+	[EVENT_LAST_OCCURRED_AT] = ENTRY_TIME,
+	[EVENT_TRANSACTION_ID] = ENTRY_INT8,
+	[EVENT_COUNT] = ENTRY_INT8,
+	[EVENT_TYPE] = ENTRY_TEXT,
+	[EVENT_SEVERITY] = ENTRY_TEXT,
+	[EVENT_OUTCOME] = ENTRY_BOOL,
+	[EVENT_USER_ID] = ENTRY_UUID,
+	[EVENT_USERNAME] = ENTRY_TEXT,
+	[EVENT_DB_ROLE] = ENTRY_NAME,
+	[EVENT_CLIENT_ADDR] = ENTRY_INET,
+	[EVENT_APPLICATION_NAME] = ENTRY_TEXT,
+	[EVENT_OBJECT] = ENTRY_TEXT,
+	[EVENT_MESSAGE] = ENTRY_TEXT,
+	[EVENT_DETAILS] = ENTRY_JSONB,
 };
 
 static void
@@ -136,11 +157,10 @@ append_inet(StringInfo bytes, const inet *address)
 	appendBinaryStringInfo(bytes, (const char *) ip_addr(address), ip_addrsize(address));
 }
 
-void
-audit_entry_canonical(StringInfo bytes, const Datum *values, const bool *nulls)
+static void
+append_columns(StringInfo bytes, const EntryType *types, int n, const Datum *values, const bool *nulls)
 {
-	appendStringInfoChar(bytes, AUDIT_ENTRY_VERSION);
-	for (int column = 0; column < AUDIT_MAC; column++)
+	for (int column = 0; column < n; column++)
 	{
 		Datum		value = values[column];
 
@@ -149,7 +169,7 @@ audit_entry_canonical(StringInfo bytes, const Datum *values, const bool *nulls)
 			append_length(bytes, NULL_LENGTH);
 			continue;
 		}
-		switch (entry_types[column])
+		switch (types[column])
 		{
 			case ENTRY_INT8:
 				append_int8(bytes, DatumGetInt64(value));
@@ -160,6 +180,13 @@ audit_entry_canonical(StringInfo bytes, const Datum *values, const bool *nulls)
 			case ENTRY_CHAR:
 				append_length(bytes, 1);
 				appendStringInfoChar(bytes, DatumGetChar(value));
+				break;
+			case ENTRY_BOOL:
+				append_length(bytes, 1);
+				appendStringInfoChar(bytes, DatumGetBool(value) ? 1 : 0);
+				break;
+			case ENTRY_NAME:
+				append_text(bytes, NameStr(*DatumGetName(value)), strlen(NameStr(*DatumGetName(value))));
 				break;
 			case ENTRY_TEXT:
 				{
@@ -180,4 +207,18 @@ audit_entry_canonical(StringInfo bytes, const Datum *values, const bool *nulls)
 				break;
 		}
 	}
+}
+
+void
+audit_entry_canonical(StringInfo bytes, const Datum *values, const bool *nulls)
+{
+	appendStringInfoChar(bytes, AUDIT_ENTRY_VERSION);
+	append_columns(bytes, entry_types, AUDIT_MAC, values, nulls);
+}
+
+void
+audit_event_canonical(StringInfo bytes, const Datum *values, const bool *nulls)
+{
+	appendStringInfoChar(bytes, AUDIT_EVENT_VERSION);
+	append_columns(bytes, event_types, EVENT_MAC, values, nulls);
 }

@@ -23,6 +23,7 @@
 #include "audit/events.h"
 #include "audit/events_hooks.h"
 #include "audit/events_queue.h"
+#include "audit/events_restore.h"
 #include "audit/events_watch.h"
 #include "audit/events_write.h"
 #include "base/identity.h"
@@ -90,6 +91,7 @@ events_init(void)
 	event_queue_init();
 	watch_list_init();
 	events_crypto_init();
+	events_restore_init();
 	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
 		return;
 	events_job = scheduler_add_job(&job);

@@ -5,8 +5,9 @@
  *
  * One event for each command that has ended, in its transaction: a command whose
  * event cannot be written fails.  Not recorded are temporary objects, what the
- * script of an extension does, what the extension's own workers make, and, one by
- * one, the commands of a restore: that a dump is being restored is an event.
+ * script of an extension does, and what the extension's own maintenance makes.
+ * That a dump is being restored is an event; its commands, and whatever else comes
+ * until the restore has ended, are recorded as ever, and say so.
  */
 #include "postgres.h"
 
@@ -24,6 +25,7 @@
 #include "audit/events_hooks.h"
 #include "base/sql.h"
 #include "compat.h"
+#include "partition/partition.h"
 
 PG_FUNCTION_INFO_V1(record_ddl);
 PG_FUNCTION_INFO_V1(record_drop);
@@ -90,14 +92,13 @@ record(const EventTriggerData *data, const char *query)
 	security_event_begin(&event, type_of(tag, object_type), EVENT_SUCCEEDED);
 	if (restoring())
 	{
-		/* Whoever restores makes this table: the one command that is told. */
-		if (identity == NULL || strcmp(identity, "audit.log") != 0 || strcmp(tag, "CREATE TABLE") != 0)
+		/* Whoever restores makes this table. */
+		if (identity != NULL && strcmp(identity, "audit.log") == 0 && strcmp(tag, "CREATE TABLE") == 0)
 		{
-			sql_end(&scope);
-			return;
+			security_event_begin(&event, EVENT_RESTORE, EVENT_SUCCEEDED);
+			security_event_message(&event, "a dump is being restored");
 		}
-		security_event_begin(&event, EVENT_RESTORE, EVENT_SUCCEEDED);
-		security_event_message(&event, "a dump is being restored; until it has ended, its commands are not recorded one by one");
+		security_event_detail(&event, "restore", "true");
 	}
 	if (identity != NULL)
 		security_event_object(&event, identity);
@@ -118,7 +119,7 @@ record_ddl(PG_FUNCTION_ARGS)
 {
 	const EventTriggerData *data = check_call(fcinfo, "record_ddl");
 
-	if (!creating_extension && !IsBinaryUpgrade && !own_worker())
+	if (!creating_extension && !IsBinaryUpgrade && !own_worker() && !partition_making())
 		record(data, "SELECT object_type, object_identity, count(*) OVER ()"
 			   " FROM pg_event_trigger_ddl_commands()"
 			   " WHERE NOT in_extension AND schema_name IS DISTINCT FROM 'pg_temp'"
@@ -133,7 +134,7 @@ record_drop(PG_FUNCTION_ARGS)
 	const EventTriggerData *data = check_call(fcinfo, "record_drop");
 
 	/* What workers drop, retention has dropped: that is told. */
-	if (!creating_extension && !IsBinaryUpgrade)
+	if (!creating_extension && !IsBinaryUpgrade && !partition_making() && !partition_housekeeping())
 		record(data, "WITH forgotten AS (DELETE FROM audit.watched_tables w USING pg_event_trigger_dropped_objects() d"
 			   "  WHERE d.classid = 'pg_class'::regclass AND d.objid = w.watched_table RETURNING 1)"
 			   " SELECT d.object_type, d.object_identity, count(*) OVER () + 0 * (SELECT count(*) FROM forgotten)"

@@ -6,8 +6,8 @@
  * down, and reads and removes it when it starts again.  The file is written under
  * another name, synced and renamed; it begins with a magic number, the size of an
  * event and their number, and ends with a checksum.  One that does not fit, say of
- * another version of the library, is reported and left out.  A crash
- * writes none.
+ * another version of the library, is reported and left out, and that is an event of
+ * its own.  A crash writes none.
  */
 #include "postgres.h"
 
@@ -16,6 +16,8 @@
 #include "pgstat.h"
 #include "port/pg_crc32c.h"
 #include "storage/fd.h"
+#include "utils/inet.h"
+#include "utils/timestamp.h"
 
 #include "audit/events_file.h"
 
@@ -69,7 +71,39 @@ event_file_write(EventSource next, void *arg)
 	return !more;
 }
 
-/* Is every string of the event one?  The file may hold anything. */
+/* Are these members of a JSON object, as security_event_detail makes them? */
+static bool
+sound_details(const char *at)
+{
+	while (*at != '\0')
+	{
+		if (*at++ != '"' || strspn(at, "abcdefghijklmnopqrstuvwxyz_") == 0)
+			return false;
+		at += strspn(at, "abcdefghijklmnopqrstuvwxyz_");
+		if (strncmp(at, "\": \"", 4) != 0)
+			return false;
+		for (at += 4; *at != '"'; at++)
+		{
+			if ((unsigned char) *at < ' ' || (*at == '\\' && *++at != '"' && *at != '\\'))
+				return false;
+		}
+		at++;
+		if (strncmp(at, ", \"", 3) == 0)
+			at += 2;
+		else if (*at != '\0')
+			return false;
+	}
+	return true;
+}
+
+/* An inet without its header: family, bits, address. */
+static bool
+sound_address(const uint8 *address)
+{
+	return (address[0] == PGSQL_AF_INET && address[1] <= 32) || (address[0] == PGSQL_AF_INET6 && address[1] <= 128);
+}
+
+/* Is everything in the event what it should be?  The file may hold anything. */
 static bool
 sound(const SecurityEvent *event)
 {
@@ -81,15 +115,33 @@ sound(const SecurityEvent *event)
 		memchr(key->object, '\0', sizeof(key->object)) != NULL &&
 		memchr(key->message, '\0', sizeof(key->message)) != NULL &&
 		memchr(event->key.application_name, '\0', sizeof(event->key.application_name)) != NULL &&
-		memchr(event->key.details, '\0', sizeof(event->key.details)) != NULL &&
+		memchr(event->key.details, '\0', sizeof(event->key.details)) != NULL && sound_details(key->details) &&
+		(!key->has_address || sound_address(key->address)) &&
+		IS_VALID_TIMESTAMP(event->first_at) && IS_VALID_TIMESTAMP(event->last_at) && event->amount >= 0 &&
 		key->type < EVENT_TYPES && key->outcome <= EVENT_NO_OUTCOME && key->severity <= SEVERITY_DEBUG &&
 		event->count > 0;
+}
+
+/* What was in a file that cannot be read: at least one event. */
+static void
+put_lost(void (*put) (const SecurityEvent *event), int64 count)
+{
+	SecurityEvent event;
+
+	memset(&event, 0, sizeof(event));
+	event.key.type = EVENT_EVENTS_LOST;
+	event.key.outcome = EVENT_NO_OUTCOME;
+	event.key.severity = SEVERITY_ALERT;
+	strlcpy(event.key.message, "security events that waited while the server was down were lost: their file is damaged", sizeof(event.key.message));
+	event.first_at = event.last_at = GetCurrentTimestamp();
+	event.count = count;
+	put(&event);
 }
 
 void
 event_file_read(void (*put) (const SecurityEvent *event))
 {
-	EventFileHeader header;
+	EventFileHeader header = {0};
 	SecurityEvent event;
 	pg_crc32c	crc;
 	pg_crc32c	stored;
@@ -126,6 +178,8 @@ event_file_read(void (*put) (const SecurityEvent *event))
 	}
 	(void) FreeFile(file);
 	(void) unlink(EVENT_FILE);
+	if (!ok)
+		put_lost(put, header.magic == EVENT_FILE_MAGIC && header.count > 0 && header.count <= EVENT_FILE_MAX ? header.count : 1);
 	if (!ok)
 		ereport(LOG,
 				(errcode(ERRCODE_DATA_CORRUPTED),

@@ -3,7 +3,7 @@
  *		Has the key made that MACs of security events need.
  *
  * A session never waits for a key: its event may be about the very making of one,
- * or of the extension.  The scheduler has it made.
+ * or of the extension.  The scheduler has it made, once the database is settled.
  */
 #include "postgres.h"
 
@@ -13,6 +13,8 @@
 #include "utils/snapmgr.h"
 
 #include "audit/events_mac.h"
+#include "audit/settled.h"
+#include "base/sql.h"
 #include "crypto/data_key.h"
 
 void
@@ -28,7 +30,15 @@ event_mac_prepare(void)
 		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());
-		(void) data_key_active(KEY_AUDIT_MAC);
+		if (OidIsValid(sql_extension()))
+		{
+			SqlScope	scope = sql_begin(0);
+			bool		settled = audit_is_settled();
+
+			sql_end(&scope);
+			if (settled)
+				(void) data_key_active(KEY_AUDIT_MAC);
+		}
 		PopActiveSnapshot();
 		CommitTransactionCommand();
 		complained = false;

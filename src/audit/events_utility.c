@@ -397,7 +397,12 @@ describe(Node *statement, SecurityEvent *event, Oid *copied)
 		case T_DropRoleStmt:
 			return describe_object(event, OBJECT_ROLE, role_names(castNode(DropRoleStmt, statement)->roles));
 		case T_ReassignOwnedStmt:
-			return describe_object(event, OBJECT_ROLE, role_names(castNode(ReassignOwnedStmt, statement)->roles));
+			recording = describe_object(event, OBJECT_ROLE, role_names(castNode(ReassignOwnedStmt, statement)->roles));
+			security_event_detail(event, "to", role_name(castNode(ReassignOwnedStmt, statement)->newrole));
+			return recording;
+		case T_DropOwnedStmt:
+			/* The event trigger tells of one object, and of no privilege. */
+			return describe_object(event, OBJECT_ROLE, role_names(castNode(DropOwnedStmt, statement)->roles));
 		case T_GrantRoleStmt:
 			{
 				GrantRoleStmt *grant = castNode(GrantRoleStmt, statement);
@@ -430,6 +435,13 @@ describe(Node *statement, SecurityEvent *event, Oid *copied)
 		case T_CreateTableSpaceStmt:
 			return begin_named(event, EVENT_DATABASE_CHANGED, castNode(CreateTableSpaceStmt, statement)->tablespacename,
 							   RECORD_AFTERWARDS);
+		case T_AlterTableSpaceOptionsStmt:
+			recording = describe_object(event, OBJECT_TABLESPACE, castNode(AlterTableSpaceOptionsStmt, statement)->tablespacename);
+			security_event_detail(event, "options", option_names(castNode(AlterTableSpaceOptionsStmt, statement)->options));
+			return recording;
+		case T_AlterDatabaseRefreshCollStmt:
+			return begin_named(event, EVENT_DATABASE_CHANGED, castNode(AlterDatabaseRefreshCollStmt, statement)->dbname,
+							   RECORD_IN_TRANSACTION);
 		case T_DropTableSpaceStmt:
 			return begin_named(event, EVENT_DATABASE_CHANGED, castNode(DropTableSpaceStmt, statement)->tablespacename,
 							   RECORD_AFTERWARDS);

@@ -8,21 +8,18 @@
  * the latter are made with the event: should the scheduler die between its
  * commit and the answer, its successor's row is the same one and is not doubled.
  *
- * Each row carries a keyed hash of its canonical bytes, when a key is set up:
- * the string "sentient_edge security event", the byte 1 for the version, and the
- * columns in the order of the table but for mac, each as a length of 4 bytes
- * (big-endian; -1 for null) and so many bytes: text in UTF-8, details and
- * addresses as their text, times as 8 bytes of microseconds since 2000-01-01 UTC,
- * counts as 8 bytes, ids as 16 bytes, succeeded as one byte.
+ * Each row carries a keyed hash of its canonical bytes (entry.c), when a key is set
+ * up.  While a dump is restored into audit.security_events, rows go to
+ * audit.restore_events, and move when the restore has ended.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
 #include "fmgr.h"
 #include "funcapi.h"
-#include "libpq/pqformat.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -32,52 +29,31 @@
 #include "utils/guc.h"
 #include "utils/inet.h"
 #include "utils/jsonb.h"
+#include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "audit/entry.h"
 #include "audit/events_hooks.h"
 #include "audit/events_mac.h"
 #include "audit/events_queue.h"
 #include "audit/events_write.h"
 #include "audit/mac.h"
+#include "audit/settled.h"
 #include "base/sql.h"
 #include "errors.h"
-
-#define CANONICAL_MAGIC		"sentient_edge security event"
-#define CANONICAL_VERSION	1
+#include "partition/partition.h"
 
 /* Rows of one transaction of the scheduler. */
 #define BATCH				256
 
-/* Columns of audit.security_events, in the order of the table. */
-typedef enum EventColumn
-{
-	COLUMN_ID,
-	COLUMN_OCCURRED_AT,
-	COLUMN_LAST_OCCURRED_AT,
-	COLUMN_COUNT,
-	COLUMN_TYPE,
-	COLUMN_SEVERITY,
-	COLUMN_SUCCEEDED,
-	COLUMN_USER_ID,
-	COLUMN_USERNAME,
-	COLUMN_DB_ROLE,
-	COLUMN_CLIENT_ADDR,
-	COLUMN_APPLICATION_NAME,
-	COLUMN_OBJECT,
-	COLUMN_MESSAGE,
-	COLUMN_DETAILS,
-	COLUMN_MAC,
-	COLUMNS,
-} EventColumn;
-
-static Oid	column_types[COLUMNS] = {
-	UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, TEXTOID, TEXTOID, BOOLOID, UUIDOID, TEXTOID, NAMEOID,
+static Oid	column_types[EVENT_COLUMNS] = {
+	UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, XID8OID, INT8OID, TEXTOID, TEXTOID, BOOLOID, UUIDOID, TEXTOID, NAMEOID,
 	INETOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, BYTEAOID,
 };
 
 #define COLUMN_NAMES \
-	"event_id, occurred_at, last_occurred_at, event_count, event_type, severity, succeeded, user_id, username, db_role," \
+	"event_id, occurred_at, last_occurred_at, transaction_id, event_count, event_type, severity, succeeded, user_id, username, db_role," \
 	" client_addr, application_name, object, message, details, mac"
 
 static const char *const severities[] = {
@@ -87,8 +63,6 @@ static const char *const severities[] = {
 PG_FUNCTION_INFO_V1(record_event);
 PG_FUNCTION_INFO_V1(verify_events);
 
-static void canonical_bytes(StringInfo bytes, const Datum *values, const bool *nulls);
-static void insert_row(Datum *values, bool *nulls);
 
 /* Give an event its id (version 4), unless it has one. */
 static void
@@ -164,125 +138,96 @@ events_write(SecurityEvent *events, int n)
 	for (int i = 0; i < n; i++)
 	{
 		SecurityEvent *event = &events[i];
-		Datum		values[COLUMNS];
-		bool		nulls[COLUMNS] = {false};
+		Datum		values[EVENT_COLUMNS];
+		bool		nulls[EVENT_COLUMNS] = {false};
 
 		identify(event);
-		values[COLUMN_ID] = UUIDPGetDatum(&event->event_id);
-		values[COLUMN_OCCURRED_AT] = TimestampTzGetDatum(event->first_at);
-		values[COLUMN_LAST_OCCURRED_AT] = TimestampTzGetDatum(event->last_at);
-		values[COLUMN_COUNT] = Int64GetDatum(event->count);
-		values[COLUMN_TYPE] = CStringGetTextDatum(security_event_name(event->key.type));
-		values[COLUMN_SEVERITY] = CStringGetTextDatum(severities[event->key.severity]);
-		values[COLUMN_SUCCEEDED] = BoolGetDatum(event->key.outcome == EVENT_SUCCEEDED);
-		nulls[COLUMN_SUCCEEDED] = event->key.outcome == EVENT_NO_OUTCOME;
-		values[COLUMN_USER_ID] = UUIDPGetDatum(&event->key.user_id);
-		nulls[COLUMN_USER_ID] = !event->key.has_user_id;
-		set_text(values, nulls, COLUMN_USERNAME, event->key.username);
-		values[COLUMN_DB_ROLE] = DirectFunctionCall1(namein, CStringGetDatum(valid_string(event->key.db_role)));
-		nulls[COLUMN_DB_ROLE] = event->key.db_role[0] == '\0';
-		values[COLUMN_CLIENT_ADDR] = address_datum(&event->key);
-		nulls[COLUMN_CLIENT_ADDR] = !event->key.has_address;
-		set_text(values, nulls, COLUMN_APPLICATION_NAME, event->key.application_name);
-		set_text(values, nulls, COLUMN_OBJECT, event->key.object);
-		set_text(values, nulls, COLUMN_MESSAGE, event->key.message);
-		values[COLUMN_DETAILS] = details_datum(event);
-		insert_row(values, nulls);
+		values[EVENT_ID] = UUIDPGetDatum(&event->event_id);
+		values[EVENT_OCCURRED_AT] = TimestampTzGetDatum(event->first_at);
+		values[EVENT_LAST_OCCURRED_AT] = TimestampTzGetDatum(event->last_at);
+		values[EVENT_COUNT] = Int64GetDatum(event->count);
+		values[EVENT_TYPE] = CStringGetTextDatum(security_event_name(event->key.type));
+		values[EVENT_SEVERITY] = CStringGetTextDatum(severities[event->key.severity]);
+		values[EVENT_OUTCOME] = BoolGetDatum(event->key.outcome == EVENT_SUCCEEDED);
+		nulls[EVENT_OUTCOME] = event->key.outcome == EVENT_NO_OUTCOME;
+		values[EVENT_USER_ID] = UUIDPGetDatum(&event->key.user_id);
+		nulls[EVENT_USER_ID] = !event->key.has_user_id;
+		set_text(values, nulls, EVENT_USERNAME, event->key.username);
+		values[EVENT_DB_ROLE] = DirectFunctionCall1(namein, CStringGetDatum(valid_string(event->key.db_role)));
+		nulls[EVENT_DB_ROLE] = event->key.db_role[0] == '\0';
+		values[EVENT_CLIENT_ADDR] = address_datum(&event->key);
+		nulls[EVENT_CLIENT_ADDR] = !event->key.has_address;
+		set_text(values, nulls, EVENT_APPLICATION_NAME, event->key.application_name);
+		set_text(values, nulls, EVENT_OBJECT, event->key.object);
+		set_text(values, nulls, EVENT_MESSAGE, event->key.message);
+		values[EVENT_DETAILS] = details_datum(event);
+		events_insert(values, nulls);
 	}
 	sql_end(&scope);
 }
 
-/* Insert one row, inside a scope; its MAC is computed here. */
-static void
-insert_row(Datum *values, bool *nulls)
+/* A plan for one of the two tables. */
+static SPIPlanPtr
+prepare_insertion(const char *table)
 {
-	static SPIPlanPtr plan = NULL;
-	StringInfoData bytes;
-	bytea	   *mac;
-	char		null_flags[COLUMNS];
+	SPIPlanPtr	plan = SPI_prepare(psprintf("INSERT INTO %s (" COLUMN_NAMES ")"
+											" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
+											" ON CONFLICT (event_id, occurred_at) DO NOTHING"
+											" RETURNING tableoid = to_regclass('audit.security_events_default')", table),
+								   EVENT_COLUMNS, column_types);
 
-	initStringInfo(&bytes);
-	canonical_bytes(&bytes, values, nulls);
-	mac = audit_mac(AUDIT_MAC_EVENT, &bytes);
-	nulls[COLUMN_MAC] = mac == NULL;
-	values[COLUMN_MAC] = PointerGetDatum(mac);
+	if (plan == NULL || SPI_keepplan(plan) != 0)
+		elog(ERROR, "cannot prepare the insertion of security events");
+	return plan;
+}
 
-	if (plan == NULL)
+/* The plan for the table that takes events now. */
+static SPIPlanPtr
+insertion(void)
+{
+	static SPIPlanPtr restoring = NULL;
+	static SPIPlanPtr plans[2] = {NULL, NULL};
+	int			waits;
+
+	if (restoring == NULL)
 	{
-		SPIPlanPtr	prepared = SPI_prepare("INSERT INTO audit.security_events (" COLUMN_NAMES ")"
-										   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
-										   " ON CONFLICT (event_id) DO NOTHING", COLUMNS, column_types);
+		SPIPlanPtr	prepared = SPI_prepare("SELECT FROM sentient_edge.managed_tables"
+										   " WHERE table_name = 'audit.security_events' AND restored_at IS NOT NULL", 0, NULL);
 
 		if (prepared == NULL || SPI_keepplan(prepared) != 0)
 			elog(ERROR, "cannot prepare the insertion of security events");
-		plan = prepared;
+		restoring = prepared;
 	}
-	for (int column = 0; column < COLUMNS; column++)
+	if (SPI_execute_plan(restoring, NULL, NULL, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "cannot tell where security events go");
+	waits = SPI_processed > 0 ? 1 : 0;
+	if (plans[waits] == NULL)
+		plans[waits] = prepare_insertion(waits ? "audit.restore_events" : "audit.security_events");
+	return plans[waits];
+}
+
+void
+events_insert(Datum *values, bool *nulls)
+{
+	StringInfoData bytes;
+	bytea	   *mac;
+	char		null_flags[EVENT_COLUMNS];
+	bool		isnull;
+
+	nulls[EVENT_TRANSACTION_ID] = false;
+	values[EVENT_TRANSACTION_ID] = UInt64GetDatum(U64FromFullTransactionId(GetTopFullTransactionId()));
+	initStringInfo(&bytes);
+	audit_event_canonical(&bytes, values, nulls);
+	mac = audit_mac(AUDIT_MAC_EVENT, &bytes);
+	nulls[EVENT_MAC] = mac == NULL;
+	values[EVENT_MAC] = PointerGetDatum(mac);
+
+	for (int column = 0; column < EVENT_COLUMNS; column++)
 		null_flags[column] = nulls[column] ? 'n' : ' ';
-	if (SPI_execute_plan(plan, values, null_flags, false, 0) != SPI_OK_INSERT)
+	if (SPI_execute_plan(insertion(), values, null_flags, false, 0) != SPI_OK_INSERT_RETURNING)
 		elog(ERROR, "cannot insert a security event");
-}
-
-static void
-put_bytes(StringInfo bytes, const void *data, int length)
-{
-	pq_sendint32(bytes, length);
-	appendBinaryStringInfo(bytes, data, length);
-}
-
-static void
-put_string(StringInfo bytes, const char *string)
-{
-	char	   *utf8 = pg_server_to_any(string, strlen(string), PG_UTF8);
-
-	put_bytes(bytes, utf8, strlen(utf8));
-}
-
-/* The bytes that the MAC is computed from; see the head of this file. */
-static void
-canonical_bytes(StringInfo bytes, const Datum *values, const bool *nulls)
-{
-	appendBinaryStringInfo(bytes, CANONICAL_MAGIC, strlen(CANONICAL_MAGIC));
-	appendStringInfoChar(bytes, CANONICAL_VERSION);
-	for (int column = 0; column < COLUMN_MAC; column++)
-	{
-		Datum		value = values[column];
-
-		if (nulls[column])
-		{
-			pq_sendint32(bytes, (uint32) -1);
-			continue;
-		}
-		switch (column_types[column])
-		{
-			case UUIDOID:
-				put_bytes(bytes, DatumGetUUIDP(value)->data, UUID_LEN);
-				break;
-			case TIMESTAMPTZOID:
-			case INT8OID:
-				pq_sendint32(bytes, 8);
-				pq_sendint64(bytes, DatumGetInt64(value));
-				break;
-			case BOOLOID:
-				pq_sendint32(bytes, 1);
-				pq_sendint8(bytes, DatumGetBool(value) ? 1 : 0);
-				break;
-			case TEXTOID:
-				put_string(bytes, TextDatumGetCString(value));
-				break;
-			case NAMEOID:
-				put_string(bytes, NameStr(*DatumGetName(value)));
-				break;
-			case INETOID:
-				put_string(bytes, DatumGetCString(DirectFunctionCall1(inet_out, value)));
-				break;
-			case JSONBOID:
-				put_string(bytes, DatumGetCString(DirectFunctionCall1(jsonb_out, value)));
-				break;
-			default:
-				elog(ERROR, "unexpected type %u", column_types[column]);
-		}
-	}
+	if (SPI_processed > 0 && DatumGetBool(sql_value(0, 0, &isnull)) && !isnull && audit_is_settled())
+		partition_request_drain(get_relname_relid("security_events", get_namespace_oid("audit", false)));
 }
 
 /* ---- the scheduler ---- */
@@ -345,8 +290,8 @@ record_event(PG_FUNCTION_ARGS)
 	char	   *severity = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	SecurityEvent event;
 	SqlScope	scope;
-	Datum		values[COLUMNS];
-	bool		nulls[COLUMNS] = {false};
+	Datum		values[EVENT_COLUMNS];
+	bool		nulls[EVENT_COLUMNS] = {false};
 	bool		known = false;
 	Datum		details = PG_GETARG_DATUM(3);
 	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
@@ -372,25 +317,25 @@ record_event(PG_FUNCTION_ARGS)
 	identify(&event);
 	*id = event.event_id;
 	scope = sql_begin(0);
-	values[COLUMN_ID] = UUIDPGetDatum(id);
-	values[COLUMN_OCCURRED_AT] = TimestampTzGetDatum(event.first_at);
-	values[COLUMN_LAST_OCCURRED_AT] = TimestampTzGetDatum(event.last_at);
-	values[COLUMN_COUNT] = Int64GetDatum(1);
-	values[COLUMN_TYPE] = PG_GETARG_DATUM(0);
-	values[COLUMN_SEVERITY] = PG_GETARG_DATUM(1);
-	nulls[COLUMN_SUCCEEDED] = true;
-	values[COLUMN_USER_ID] = UUIDPGetDatum(&event.key.user_id);
-	nulls[COLUMN_USER_ID] = !event.key.has_user_id;
-	nulls[COLUMN_USERNAME] = true;
-	values[COLUMN_DB_ROLE] = CStringGetDatum(event.key.db_role);
-	nulls[COLUMN_DB_ROLE] = event.key.db_role[0] == '\0';
-	values[COLUMN_CLIENT_ADDR] = address_datum(&event.key);
-	nulls[COLUMN_CLIENT_ADDR] = !event.key.has_address;
-	set_text(values, nulls, COLUMN_APPLICATION_NAME, event.key.application_name);
-	nulls[COLUMN_OBJECT] = true;
-	values[COLUMN_MESSAGE] = PG_GETARG_DATUM(2);
-	values[COLUMN_DETAILS] = details;
-	insert_row(values, nulls);
+	values[EVENT_ID] = UUIDPGetDatum(id);
+	values[EVENT_OCCURRED_AT] = TimestampTzGetDatum(event.first_at);
+	values[EVENT_LAST_OCCURRED_AT] = TimestampTzGetDatum(event.last_at);
+	values[EVENT_COUNT] = Int64GetDatum(1);
+	values[EVENT_TYPE] = PG_GETARG_DATUM(0);
+	values[EVENT_SEVERITY] = PG_GETARG_DATUM(1);
+	nulls[EVENT_OUTCOME] = true;
+	values[EVENT_USER_ID] = UUIDPGetDatum(&event.key.user_id);
+	nulls[EVENT_USER_ID] = !event.key.has_user_id;
+	nulls[EVENT_USERNAME] = true;
+	values[EVENT_DB_ROLE] = CStringGetDatum(event.key.db_role);
+	nulls[EVENT_DB_ROLE] = event.key.db_role[0] == '\0';
+	values[EVENT_CLIENT_ADDR] = address_datum(&event.key);
+	nulls[EVENT_CLIENT_ADDR] = !event.key.has_address;
+	set_text(values, nulls, EVENT_APPLICATION_NAME, event.key.application_name);
+	nulls[EVENT_OBJECT] = true;
+	values[EVENT_MESSAGE] = PG_GETARG_DATUM(2);
+	values[EVENT_DETAILS] = details;
+	events_insert(values, nulls);
 	sql_end(&scope);
 	PG_RETURN_UUID_P(id);
 }
@@ -438,30 +383,30 @@ verify_events(PG_FUNCTION_ARGS)
 		for (uint64 row = 0; row < SPI_processed; row++)
 		{
 			MemoryContext old = MemoryContextSwitchTo(row_context);
-			Datum		values[COLUMNS];
-			bool		nulls[COLUMNS];
+			Datum		values[EVENT_COLUMNS];
+			bool		nulls[EVENT_COLUMNS];
 			StringInfoData bytes;
 
-			for (int column = 0; column < COLUMNS; column++)
+			for (int column = 0; column < EVENT_COLUMNS; column++)
 				values[column] = sql_value(row, column, &nulls[column]);
-			if (nulls[COLUMN_MAC])
+			if (nulls[EVENT_MAC])
 			{
-				if (!never && DatumGetTimestampTz(values[COLUMN_OCCURRED_AT]) > DatumGetTimestampTz(signed_since))
-					put_finding(result, "unsigned", values[COLUMN_ID], "the event carries no MAC, although there was a key for it");
+				if (!never && DatumGetTimestampTz(values[EVENT_OCCURRED_AT]) > DatumGetTimestampTz(signed_since))
+					put_finding(result, "unsigned", values[EVENT_ID], "the event carries no MAC, although there was a key for it");
 			}
 			else
 			{
 				initStringInfo(&bytes);
-				canonical_bytes(&bytes, values, nulls);
-				switch (audit_check_mac(AUDIT_MAC_EVENT, &bytes, DatumGetByteaPP(values[COLUMN_MAC])))
+				audit_event_canonical(&bytes, values, nulls);
+				switch (audit_check_mac(AUDIT_MAC_EVENT, &bytes, DatumGetByteaPP(values[EVENT_MAC])))
 				{
 					case MAC_FITS:
 						break;
 					case MAC_FORGED:
-						put_finding(result, "forged", values[COLUMN_ID], "the MAC does not fit the event");
+						put_finding(result, "forged", values[EVENT_ID], "the MAC does not fit the event");
 						break;
 					case MAC_KEY_UNKNOWN:
-						put_finding(result, "key_unknown", values[COLUMN_ID], "the key of the MAC is not known to this server");
+						put_finding(result, "key_unknown", values[EVENT_ID], "the key of the MAC is not known to this server");
 						break;
 				}
 			}

@@ -95,6 +95,7 @@ block_read(uint64 row, LedgerBlock *block)
 	if (!isnull)
 		block->key_id = *DatumGetUUIDP(key_id);
 	block->is_signed = read_bytes(row, 15, block->signature, CRYPTO_SIGNATURE_BYTES);
+	block->kind = DatumGetBool(sql_value(row, 16, &isnull)) && !isnull ? LEDGER_EVENTS : LEDGER_ENTRIES;
 	return true;
 }
 
@@ -113,7 +114,7 @@ put_bytes(uint8 *to, const void *bytes, size_t length)
 	return to + length;
 }
 
-/* Times are microseconds since 1970 in UTC, as in the entries; 0 for a block without any. */
+/* Times are microseconds since 1970 in UTC, as in the entries; 0 for a block without anything. */
 static uint8 *
 put_time(uint8 *to, TimestampTz time, bool present)
 {
@@ -140,7 +141,7 @@ block_header(const LedgerBlock *block, uint8 header[LEDGER_HEADER_BYTES])
 	to = put_time(to, block->last_occurred_at, any);
 	to = put_time(to, block->sealed_at, true);
 	to = put_uint64(to, block->system_identifier);
-	*to++ = block->accepts_unkeyed ? 1 : 0;
+	*to++ = (block->accepts_unkeyed ? BLOCK_ACCEPTS_UNKEYED : 0) | (block->kind == LEDGER_EVENTS ? BLOCK_HOLDS_EVENTS : 0);
 	to = put_bytes(to, block->key_id.data, UUID_LEN);
 	se_assert(to == header + LEDGER_HEADER_BYTES);
 }
@@ -189,7 +190,7 @@ bool
 ledger_is_restoring(void)
 {
 	return ledger_read("SELECT FROM sentient_edge.managed_tables"
-					   " WHERE table_name = 'audit.log' AND restored_at IS NOT NULL") > 0;
+					   " WHERE table_name IN ('audit.log', 'audit.security_events') AND restored_at IS NOT NULL") > 0;
 }
 
 const DataKey *

@@ -12,11 +12,16 @@
 #include "utils/uuid.h"
 
 #include "audit/merkle.h"
+#include "audit/source.h"
 #include "crypto/data_key.h"
 
 #define LEDGER_FORMAT			1
 #define LEDGER_BLOCK_ENTRIES	10000	/* at most */
 #define LEDGER_HEADER_BYTES		157
+
+/* Flags in a header. */
+#define BLOCK_ACCEPTS_UNKEYED	1
+#define BLOCK_HOLDS_EVENTS		2
 
 typedef struct LedgerBlock
 {
@@ -24,11 +29,12 @@ typedef struct LedgerBlock
 	Sha256		previous_hash;
 	Sha256		merkle_root;
 	Sha256		block_hash;
+	LedgerKind	kind;			/* of what it holds; of entries when it holds nothing */
 	int32		entry_count;
 	int64		total_entries;	/* of this and all blocks before */
-	int64		min_audit_id;	/* these are 0 in a block without entries */
+	int64		min_audit_id;	/* 0 in a block of events */
 	int64		max_audit_id;
-	TimestampTz first_occurred_at;
+	TimestampTz first_occurred_at;	/* 0 in a block without anything, as are the ids */
 	TimestampTz last_occurred_at;
 	TimestampTz sealed_at;
 	uint64		system_identifier;
@@ -42,8 +48,8 @@ typedef struct LedgerBlock
 #define BLOCK_COLUMNS \
 	"block_number, format_version, previous_hash, merkle_root, block_hash, entry_count, total_entries," \
 	" min_audit_id, max_audit_id, first_occurred_at, last_occurred_at, sealed_at, system_identifier," \
-	" accepts_unkeyed, key_id, signature"
-#define BLOCK_NCOLUMNS			16
+	" accepts_unkeyed, key_id, signature, holds_events"
+#define BLOCK_NCOLUMNS			17
 
 /* Run a query under the active snapshot, whatever the isolation level; returns the number of rows. */
 extern uint64 ledger_read(const char *query);
@@ -66,7 +72,7 @@ extern bool block_last(LedgerBlock *block);
 /* Take the chain for oneself until the transaction ends. */
 extern bool ledger_lock(bool wait);
 
-/* Is a dump being restored into audit.log? */
+/* Is a dump being restored into the audit trail? */
 extern bool ledger_is_restoring(void);
 
 /*

@@ -206,6 +206,9 @@ log_write(const LogEntry *entries, int n)
 				 errdetail("A change of an audited table needs its audit entry."),
 				 errhint("Restore them from a backup.")));
 
+	/* Sealing counts on it that ids are given to transactions that have a number. */
+	(void) GetTopTransactionId();
+
 	/* Opening them takes in invalidations, which forget the oids. */
 	sequence = sequence_relid;
 	parent = table_open(log_relid, RowExclusiveLock);

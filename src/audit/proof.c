@@ -1,9 +1,10 @@
 /*
  * proof.c
- *		audit.proof(audit_id): what shows, without the server, that an entry is in
- *		a signed block; audit.block_header(block_number), for chains.
+ *		audit.proof(audit_id) and audit.proof_event(event_id): what shows, without the
+ *		server, that an entry or a security event is in a signed block;
+ *		audit.block_header(block_number), for chains.
  *
- * Reads one entry and its block under one snapshot; changes nothing.  The result
+ * Reads one row and its block under one snapshot; changes nothing.  The result
  * holds the canonical bytes of the entry, the path through the Merkle tree, the
  * header of the block and its signature; test/checker follows it, and the README
  * does so by hand.
@@ -24,11 +25,13 @@
 #include "errors.h"
 
 PG_FUNCTION_INFO_V1(audit_proof);
+PG_FUNCTION_INFO_V1(audit_proof_event);
 PG_FUNCTION_INFO_V1(audit_block_header);
 
 typedef struct Proof
 {
-	int64		audit_id;
+	LedgerKind	kind;
+	char	   *id;				/* of the entry or event, as text */
 	LedgerBlock block;
 	int			index;			/* of the leaf */
 	Sha256		leaf;
@@ -38,11 +41,11 @@ typedef struct Proof
 } Proof;
 
 static void
-no_such_entry(int64 audit_id)
+no_such_entry(const Proof *proof)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("no block of the ledger holds audit entry %lld", (long long) audit_id),
+			 errmsg("no block of the ledger holds audit %s %s", ledger_sources[proof->kind].noun, proof->id),
 			 errhint("An entry is sealed within a second or two of its commit, and is not provable once it is pruned.")));
 }
 
@@ -50,27 +53,32 @@ no_such_entry(int64 audit_id)
 static void
 find_block(Proof *proof)
 {
+	const LedgerSource *source = &ledger_sources[proof->kind];
+	const char *among;
 	bool		isnull;
-	ArrayType  *ids;
+	int64		position;
 	bytea	   *leaves;
 	Sha256	   *nodes;
 	int			n;
 
-	if (ledger_read(psprintf("SELECT " BLOCK_COLUMNS ", entry_ids, leaf_hashes FROM audit.blocks"
-							 " WHERE int8range(min_audit_id, max_audit_id, '[]') @> '" INT64_FORMAT "'::bigint"
-							 " AND entry_ids @> ARRAY['" INT64_FORMAT "'::bigint] LIMIT 1",
-							 proof->audit_id, proof->audit_id)) == 0 ||
+	/* Blocks of entries are found by their ids, those of events by their times. */
+	if (proof->kind == LEDGER_EVENTS)
+		among = psprintf("b.block_number IN (SELECT t.block_number FROM audit.security_events l JOIN audit.blocks t ON t.holds_events"
+						 " AND tstzrange(t.first_occurred_at, t.last_occurred_at, '[]') @> l.occurred_at WHERE l.event_id = '%s')",
+						 proof->id);
+	else
+		among = psprintf("int8range(b.min_audit_id, b.max_audit_id, '[]') @> '%s'::bigint", proof->id);
+	if (ledger_read(psprintf("SELECT " BLOCK_COLUMNS ", array_position(b.%s, '%s') - 1, leaf_hashes FROM audit.blocks b"
+							 " WHERE %s AND '%s' = ANY (b.%s) LIMIT 1",
+							 source->ids, proof->id, among, proof->id, source->ids)) == 0 ||
 		!block_read(0, &proof->block))
-		no_such_entry(proof->audit_id);
-	ids = DatumGetArrayTypeP(sql_value(0, BLOCK_NCOLUMNS, &isnull));
+		no_such_entry(proof);
+	position = DatumGetInt32(sql_value(0, BLOCK_NCOLUMNS, &isnull));
 	leaves = DatumGetByteaPP(sql_value(0, BLOCK_NCOLUMNS + 1, &isnull));
-	n = ArrayGetNItems(ARR_NDIM(ids), ARR_DIMS(ids));
-	if (ARR_HASNULL(ids) || n != VARSIZE_ANY_EXHDR(leaves) / HASH_BYTES)
-		no_such_entry(proof->audit_id);
-	while (proof->index < n && ((int64 *) ARR_DATA_PTR(ids))[proof->index] != proof->audit_id)
-		proof->index++;
-	if (proof->index == n)
-		no_such_entry(proof->audit_id);
+	n = VARSIZE_ANY_EXHDR(leaves) / HASH_BYTES;
+	if (position < 0 || position >= n)
+		no_such_entry(proof);
+	proof->index = position;
 	nodes = palloc(sizeof(Sha256) * n);
 	memcpy(nodes, VARDATA_ANY(leaves), sizeof(Sha256) * n);
 	proof->leaf = nodes[proof->index];
@@ -81,24 +89,22 @@ find_block(Proof *proof)
 static void
 find_entry(Proof *proof)
 {
-	Datum		values[AUDIT_COLUMNS];
-	bool		nulls[AUDIT_COLUMNS];
+	const LedgerSource *source = &ledger_sources[proof->kind];
+	Datum		values[Max((int) AUDIT_COLUMNS, (int) EVENT_COLUMNS)];
+	bool		nulls[Max((int) AUDIT_COLUMNS, (int) EVENT_COLUMNS)];
 	Sha256		leaf;
 
-	if (ledger_read(psprintf("SELECT l.* FROM audit.log l WHERE l.audit_id = '" INT64_FORMAT "' LIMIT 1", proof->audit_id)) == 0)
-		no_such_entry(proof->audit_id);
-	if (SPI_tuptable->tupdesc->natts != AUDIT_COLUMNS)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("table \"audit.log\" does not have the columns of sentient_edge")));
+	if (ledger_read(psprintf("SELECT l.* FROM %s l WHERE l.%s = '%s' LIMIT 1", source->table, source->id, proof->id)) == 0)
+		no_such_entry(proof);
+	source_check_columns(source, SPI_tuptable->tupdesc->natts);
 	heap_deform_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, values, nulls);
 	initStringInfo(&proof->entry);
-	audit_entry_canonical(&proof->entry, values, nulls);
+	source->canonical(&proof->entry, values, nulls);
 	leaf = merkle_leaf(proof->entry.data, proof->entry.len);
 	if (!sha256_equal(&leaf, &proof->leaf))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("audit entry %lld is not what was sealed", (long long) proof->audit_id),
+				 errmsg("audit %s %s is not what was sealed", source->noun, proof->id),
 				 errhint("See audit.verify().")));
 }
 
@@ -121,10 +127,10 @@ append_signature(StringInfo json, const LedgerBlock *block)
 	appendStringInfo(json, ", \"public_key\": \"%s\"", hash_hex(public_key, sizeof(public_key)));
 }
 
-Datum
-audit_proof(PG_FUNCTION_ARGS)
+static Datum
+prove(LedgerKind kind, char *id)
 {
-	Proof		proof = {.audit_id = PG_GETARG_INT64(0)};
+	Proof		proof = {.kind = kind, .id = id};
 	SqlScope	scope;
 	StringInfoData json;
 	uint8		header[LEDGER_HEADER_BYTES];
@@ -137,8 +143,9 @@ audit_proof(PG_FUNCTION_ARGS)
 
 	initStringInfo(&json);
 	block_header(&proof.block, header);
-	appendStringInfo(&json, "{\"format\": 1, \"audit_id\": " INT64_FORMAT ", \"entry\": \"%s\", \"leaf\": \"%s\", \"leaf_index\": %d, \"path\": [",
-					 proof.audit_id, hash_hex(proof.entry.data, proof.entry.len),
+	appendStringInfo(&json, "{\"format\": 1, \"%s\": %s%s%s, \"entry\": \"%s\", \"leaf\": \"%s\", \"leaf_index\": %d, \"path\": [",
+					 ledger_sources[kind].id, kind == LEDGER_EVENTS ? "\"" : "", id, kind == LEDGER_EVENTS ? "\"" : "",
+					 hash_hex(proof.entry.data, proof.entry.len),
 					 hash_hex(proof.leaf.bytes, HASH_BYTES), proof.index);
 	for (int i = 0; i < proof.nsteps; i++)
 		appendStringInfo(&json, "%s{\"side\": \"%s\", \"hash\": \"%s\"}", i > 0 ? ", " : "",
@@ -154,7 +161,21 @@ audit_proof(PG_FUNCTION_ARGS)
 	/* What the scope allocated goes with it. */
 	json.data = MemoryContextStrdup(context, json.data);
 	sql_end(&scope);
-	PG_RETURN_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)));
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
+}
+
+/* audit.proof(audit_id) */
+Datum
+audit_proof(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_DATUM(prove(LEDGER_ENTRIES, psprintf(INT64_FORMAT, PG_GETARG_INT64(0))));
+}
+
+/* audit.proof_event(event_id) */
+Datum
+audit_proof_event(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_DATUM(prove(LEDGER_EVENTS, DatumGetCString(DirectFunctionCall1(uuid_out, PG_GETARG_DATUM(0)))));
 }
 
 /* audit.block_header(block_number): the bytes that the block's hash is made of; NULL when there is no such block. */

@@ -1,13 +1,14 @@
 /*
  * prune.c
- *		audit.prune(before): takes old entries out of audit.log so that the rest
- *		stays verifiable; and the same for partitions that retention takes.
+ *		audit.prune(before): takes old entries and security events out of their
+ *		tables so that the rest stays verifiable; and the same for partitions that
+ *		retention takes.
  *
  * Blocks stay, with their place in the chain; those of which nothing is left lose
  * their lists of entries.  A signed row of audit.anchors tells what was taken: of
  * the blocks up to its own, the entries before a time; of blocks that also have
- * later ones, which.  Entries that are in no block stay, whatever their age.  All
- * of it is one transaction under the lock of the chain, which sealing waits for.
+ * later ones, which.  Entries and events have an anchor each, since retention takes
+ * them at different ages.  What is in no block stays, whatever its age.  All of it is one transaction under the lock of the chain, which sealing waits for.
  */
 #include "postgres.h"
 
@@ -41,7 +42,7 @@ typedef struct Prune
 	TimestampTz before;
 	Datum		spared;			/* oid[]: partitions whose entries go by other means */
 	const char *note;
-	int64		entries;
+	int64		removed[LEDGER_KINDS];
 	int64		blocks;
 } Prune;
 
@@ -63,25 +64,46 @@ make_bytea(const void *from, size_t length)
 	return bytes;
 }
 
-/* Which entries go: sealed ones of before that time. */
+/* What goes: sealed rows of before that time.  Arguments: a table, its column of ids, and the list of these. */
 #define GOES \
-	" FROM audit.log l, audit.blocks b, unnest(b.entry_ids) AS e (id)" \
-	" WHERE b.first_occurred_at < $1 AND octet_length(b.leaf_hashes) > 0 AND l.audit_id = e.id AND l.occurred_at < $1"
+	" FROM %1$s l, audit.blocks b, unnest(b.%3$s) AS e (id)" \
+	" WHERE b.first_occurred_at < $1 AND octet_length(b.leaf_hashes) > 0 AND l.%2$s = e.id AND l.occurred_at < $1"
+
+/* A query on one of the two tables. */
+static char *
+query_of(LedgerKind kind, const char *format)
+{
+	const LedgerSource *source = &ledger_sources[kind];
+	StringInfoData query;
+
+	initStringInfo(&query);
+	for (const char *c = format; *c != '\0'; c++)
+	{
+		if (*c != '%')
+			appendStringInfoChar(&query, *c);
+		else
+		{
+			appendStringInfoString(&query, c[1] == '1' ? source->table : c[1] == '2' ? source->id : source->ids);
+			c += strlen("1$s");
+		}
+	}
+	return query.data;
+}
 
 static void
-add_anchor(const Prune *prune, const LedgerBlock *head, const char *partly)
+add_anchor(const Prune *prune, LedgerKind kind, const LedgerBlock *head, const char *partly)
 {
 	const DataKey *key = ledger_signing_key(head->is_signed);
 	const pg_uuid_t *user = identity_user_id();
 	uint8		signature[CRYPTO_SIGNATURE_BYTES] = {0};
 	pg_uuid_t	none = {{0}};
-	Oid			types[9] = {INT8OID, BYTEAOID, TIMESTAMPTZOID, INT8OID, JSONBOID, UUIDOID, BYTEAOID, TEXTOID, UUIDOID};
-	Datum		values[9];
+	Oid			types[10] = {INT8OID, BYTEAOID, TIMESTAMPTZOID, INT8OID, JSONBOID, UUIDOID, BYTEAOID, TEXTOID, UUIDOID, TEXTOID};
+	Datum		values[10];
 
 	if (key != NULL)
 	{
-		char	   *message = prune_message(head->number, hash_hex(head->block_hash.bytes, HASH_BYTES), prune->before,
-											prune->entries, partly,
+		char	   *message = prune_message(head->number, hash_hex(head->block_hash.bytes, HASH_BYTES),
+											ledger_sources[kind].plural, prune->before, prune->removed[kind], partly,
 											DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(data_key_id(key)))));
 
 		data_key_sign(key, message, strlen(message), signature);
@@ -89,45 +111,49 @@ add_anchor(const Prune *prune, const LedgerBlock *head, const char *partly)
 	values[0] = Int64GetDatum(head->number);
 	values[1] = PointerGetDatum(make_bytea(head->block_hash.bytes, HASH_BYTES));
 	values[2] = TimestampTzGetDatum(prune->before);
-	values[3] = Int64GetDatum(prune->entries);
+	values[3] = Int64GetDatum(prune->removed[kind]);
 	values[4] = DirectFunctionCall1(jsonb_in, CStringGetDatum(partly));
 	values[5] = UUIDPGetDatum(key != NULL ? data_key_id(key) : &none);
 	values[6] = PointerGetDatum(make_bytea(signature, key != NULL ? sizeof(signature) : 0));
 	values[7] = CStringGetTextDatum(prune->note != NULL ? prune->note : "");
 	values[8] = UUIDPGetDatum(user != NULL ? user : &none);
+	values[9] = CStringGetTextDatum(ledger_sources[kind].plural);
 	(void) sql_query("INSERT INTO audit.anchors (kind, block_number, block_hash, pruned_before, pruned_entries, pruned_partly,"
-					 " algorithm, key_id, signature, note, created_by)"
+					 " algorithm, key_id, signature, note, created_by, pruned_from)"
 					 " SELECT 'prune', $1, $2, $3, $4, $5, CASE WHEN octet_length($7) > 0 THEN 'ed25519' END,"
 					 " CASE WHEN octet_length($7) > 0 THEN $6 END, CASE WHEN octet_length($7) > 0 THEN $7 END,"
-					 " nullif($8, ''), nullif($9, '00000000-0000-0000-0000-000000000000')", 9, types, values);
+					 " nullif($8, ''), nullif($9, '00000000-0000-0000-0000-000000000000'), $10", 10, types, values);
 }
 
-/* Remove what goes, and say so; the chain is locked. */
+/* Remove what goes of one kind, and say so; the chain is locked. */
 static void
-prune_entries(Prune *prune, const LedgerBlock *head)
+prune_rows(Prune *prune, LedgerKind kind, const LedgerBlock *head)
 {
 	Oid			types[2] = {TIMESTAMPTZOID, OIDARRAYOID};
 	Datum		values[2];
 	bool		isnull;
 	char	   *partly;
+	int64		emptied;
 	bool		before = append_only_suspend(true);
 
 	values[0] = TimestampTzGetDatum(prune->before);
 	values[1] = prune->spared;
 	PG_TRY();
 	{
-		(void) sql_query("SELECT count(*)" GOES, 1, types, values);
-		prune->entries = DatumGetInt64(sql_value(0, 0, &isnull));
-		(void) sql_query("SELECT coalesce(jsonb_object_agg(block_number, ids), '{}')::text FROM"
-						 " (SELECT b.block_number, jsonb_agg(e.id ORDER BY e.id) AS ids" GOES
-						 " AND b.last_occurred_at >= $1 GROUP BY b.block_number) AS p", 1, types, values);
+		(void) sql_query(query_of(kind, "SELECT count(*)" GOES), 1, types, values);
+		prune->removed[kind] = DatumGetInt64(sql_value(0, 0, &isnull));
+		(void) sql_query(query_of(kind, "SELECT coalesce(jsonb_object_agg(block_number, ids), '{}')::text FROM"
+								  " (SELECT b.block_number, jsonb_agg(e.id ORDER BY e.id) AS ids" GOES
+								  " AND b.last_occurred_at >= $1 GROUP BY b.block_number) AS p"), 1, types, values);
 		partly = sql_string(0, 0);
-		(void) sql_query("DELETE FROM audit.log d USING (SELECT l.audit_id, l.occurred_at" GOES ") AS g"
-						 " WHERE d.audit_id = g.audit_id AND d.occurred_at = g.occurred_at AND d.tableoid <> ALL ($2)",
+		(void) sql_query(query_of(kind, "DELETE FROM %1$s d USING (SELECT l.%2$s AS id, l.occurred_at" GOES ") AS g"
+								  " WHERE d.%2$s = g.id AND d.occurred_at = g.occurred_at AND d.tableoid <> ALL ($2)"),
 						 2, types, values);
-		prune->blocks = sql_query("UPDATE audit.blocks SET entry_ids = '{}', leaf_hashes = ''"
-								  " WHERE last_occurred_at < $1 AND octet_length(leaf_hashes) > 0", 1, types, values);
-		add_anchor(prune, head, partly);
+		emptied = sql_query(query_of(kind, "UPDATE audit.blocks SET %3$s = '{}', leaf_hashes = ''"
+									 " WHERE last_occurred_at < $1 AND cardinality(%3$s) > 0"), 1, types, values);
+		prune->blocks += emptied;
+		if (kind == LEDGER_ENTRIES || prune->removed[kind] > 0 || emptied > 0)
+			add_anchor(prune, kind, head, partly);
 	}
 	PG_FINALLY();
 	{
@@ -138,7 +164,7 @@ prune_entries(Prune *prune, const LedgerBlock *head)
 
 /* Lock the chain, seal what is due, and prune; false when there is nothing to prune from. */
 static bool
-prune_run(Prune *prune)
+prune_run(Prune *prune, bool entries, bool events)
 {
 	SealReport	report;
 	LedgerBlock head;
@@ -152,25 +178,31 @@ prune_run(Prune *prune)
 	PushActiveSnapshot(GetLatestSnapshot());
 	has_head = block_last(&head);
 	PopActiveSnapshot();
-	if (has_head)
-		prune_entries(prune, &head);
+	if (has_head && entries)
+		prune_rows(prune, LEDGER_ENTRIES, &head);
+	if (has_head && events)
+		prune_rows(prune, LEDGER_EVENTS, &head);
 	return has_head;
 }
 
-/* Partitions of audit.log are about to be detached or dropped, in this transaction. */
+/* Partitions are about to be detached or dropped, in this transaction. */
 static void
 prune_retired(Oid parent, TimestampTz before, const Oid *partitions, int npartitions)
 {
 	Prune		prune = {.before = before, .note = "retention"};
 	Datum	   *oids;
 
-	if (parent != get_relname_relid("log", get_namespace_oid("audit", false)))
+	Oid			namespace = get_namespace_oid("audit", false);
+	bool		entries = parent == get_relname_relid("log", namespace);
+	bool		events = parent == get_relname_relid("security_events", namespace);
+
+	if (!entries && !events)
 		return;
 	oids = palloc(sizeof(Datum) * npartitions);
 	for (int i = 0; i < npartitions; i++)
 		oids[i] = ObjectIdGetDatum(partitions[i]);
 	prune.spared = sql_array(oids, NULL, npartitions, OIDOID);
-	(void) prune_run(&prune);
+	(void) prune_run(&prune, entries, events);
 }
 
 /* audit.prune(before, note) */
@@ -180,8 +212,8 @@ audit_prune(PG_FUNCTION_ARGS)
 	Prune		prune = {.before = PG_ARGISNULL(0) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(0)};
 	SqlScope	scope;
 	TupleDesc	desc;
-	Datum		values[2];
-	bool		nulls[2] = {false};
+	Datum		values[3];
+	bool		nulls[3] = {false};
 
 	PreventCommandIfReadOnly("audit.prune()");
 	PreventCommandDuringRecovery("audit.prune()");
@@ -195,9 +227,10 @@ audit_prune(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 	scope = sql_begin(0);
 	prune.spared = sql_array(NULL, NULL, 0, OIDOID);
-	(void) prune_run(&prune);
+	(void) prune_run(&prune, true, true);
 	sql_end(&scope);
-	values[0] = Int64GetDatum(prune.entries);
+	values[0] = Int64GetDatum(prune.removed[LEDGER_ENTRIES]);
 	values[1] = Int64GetDatum(prune.blocks);
+	values[2] = Int64GetDatum(prune.removed[LEDGER_EVENTS]);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }

@@ -1,26 +1,40 @@
 /*
  * seal.c
- *		Sealing entries of audit.log into blocks; audit.seal() and the job
- *		"ledger" of the scheduler.
+ *		Sealing entries of audit.log and security events into blocks; audit.seal()
+ *		and the job "ledger" of the scheduler.
  *
  * A run takes the chain's lock, then a snapshot, and collects the entries whose
  * transaction that snapshot sees and the snapshot of the last block did not, in
- * blocks of up to 10,000.  All blocks of a run are one transaction: a crash in
- * the middle leaves none of them, and the next run finds the same entries again.
+ * blocks of up to 10,000; then the events likewise.  All blocks of a run are one
+ * transaction: a crash in the middle leaves none of them, and the next run finds
+ * the same entries again.
+ *
+ * What a run costs depends on what is new, not on the age of the log.  A block
+ * keeps the last audit_id that had been given, and the next transaction id, read in
+ * this order before its snapshot was taken: transactions from that one on have
+ * greater audit_ids.  So entries are looked for above the id of the last block, and
+ * those of transactions that were running then above that of the block before they
+ * began.  (A snapshot's xmax will not do: it is the one after the last that ended,
+ * and others may run already.)  Events are few, and found by
+ * an index on their transaction.
+ *
  * Transaction ids mean something in one cluster only.  Where the last block was
  * sealed in another one (the database was restored, or upgraded), the run takes
  * every entry that no block names, and ends with a block of this cluster even if
  * that is empty; entries up to its foreign_max_audit_id carry ids of another
- * cluster, and are looked up among the sealed ones whenever they seem to be due.
+ * cluster, and are looked up among the sealed ones whenever they seem to be due;
+ * events always are.
  *
- * An entry is sealed only if its MAC fits.  Without any key there are no MACs
- * and blocks are unsigned; the first run with a key seals what has no MAC into
- * unsigned blocks, and signs from then on, even if only an empty block.  Later entries without a MAC are left
- * out and reported, until an administrator accepts them: audit.seal(true).
+ * An entry or event is sealed only if its MAC fits.  Without any key there are no
+ * MACs and blocks are unsigned; the first run with a key seals what has no MAC into
+ * unsigned blocks, and signs from then on, even if only an empty block.  What comes
+ * later without a MAC is left out and reported, until an administrator accepts it:
+ * audit.seal(true).
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
@@ -39,19 +53,31 @@
 #include "audit/mac.h"
 #include "audit/seal.h"
 #include "audit/seal_snapshot.h"
+#include "audit/settled.h"
 #include "base/sql.h"
 #include "base/worker.h"
+#include "crypto/data_key_cache.h"
 #include "errors.h"
 
 #define SEAL_FETCH				1000	/* entries that are read at once */
+/* So many entries are rather read than looked for by their transaction. */
+#define IDS_READ_THROUGH		100000
 
 typedef struct SealRow
 {
-	int64		audit_id;
+	int64		audit_id;		/* of an entry */
+	pg_uuid_t	event_id;		/* of an event */
 	TimestampTz occurred_at;
 	Sha256		leaf;
 	bool		sealed;			/* it is in a block already */
 } SealRow;
+
+/* Transactions from next_xid on have audit_ids above this one. */
+typedef struct Given
+{
+	int64		audit_id;
+	uint64		next_xid;
+} Given;
 
 typedef struct SealRun
 {
@@ -59,8 +85,12 @@ typedef struct SealRun
 	SealSnapshot *before;		/* NULL: every entry that no block names */
 	bool		has_last;
 	bool		was_signed;		/* the last block before the run */
-	LedgerBlock		last;
+	LedgerBlock last;
 	uint64		system_identifier;
+	bool		is_foreign;		/* the last block is of another cluster, or there is none */
+	Given		given_before;	/* of the snapshot "before" */
+	Given		given_now;
+	LedgerKind	kind;			/* of the rows */
 	int64		foreign_max;	/* entries up to here may come from another cluster */
 	bool		asked_for_key;
 	const DataKey *key;
@@ -82,6 +112,7 @@ static struct
 	Oid			database;
 	Sha256		block_hash;
 	char	   *snapshot;		/* in TopMemoryContext */
+	Given		given;
 }			seal_memo;
 
 int			ledger_interval = 1;
@@ -99,7 +130,7 @@ seal_init(void)
 }
 
 static int
-compare_rows(const void *a, const void *b)
+compare_entries(const void *a, const void *b)
 {
 	int64		left = ((const SealRow *) a)->audit_id;
 	int64		right = ((const SealRow *) b)->audit_id;
@@ -107,19 +138,27 @@ compare_rows(const void *a, const void *b)
 	return (left > right) - (left < right);
 }
 
-/* Append a block over the first n rows, in order of audit_id. */
-static void
-append_block(SealRun *run, const SealRow *rows, int n, bool sign)
+static int
+compare_events(const void *a, const void *b)
 {
-	LedgerBlock		block;
+	return memcmp(&((const SealRow *) a)->event_id, &((const SealRow *) b)->event_id, UUID_LEN);
+}
+
+/* Append a block over the first n rows, which are in order of their ids. */
+static void
+append_block(SealRun *run, SealRow *rows, int n, bool sign)
+{
+	LedgerBlock block;
 	Sha256	   *leaves = palloc(sizeof(Sha256) * Max(n, 1));
 	Datum	   *ids = palloc(sizeof(Datum) * Max(n, 1));
 	bytea	   *leaf_hashes = palloc(VARHDRSZ + sizeof(Sha256) * n);
 	bytea	   *hash[4];
 	pg_uuid_t	key_id;
-	Oid			types[19] = {INT8OID, INT2OID, BYTEAOID, BYTEAOID, BYTEAOID, INT4OID, INT8OID, INT8OID, INT8OID,
-		TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, BOOLOID, UUIDOID, BYTEAOID, INT8ARRAYOID, BYTEAOID, TEXTOID};
-	Datum		values[19];
+	Oid			types[23] = {INT8OID, INT2OID, BYTEAOID, BYTEAOID, BYTEAOID, INT4OID, INT8OID, INT8OID, INT8OID,
+		TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, BOOLOID, UUIDOID, BYTEAOID, BOOLOID,
+	INT8ARRAYOID, UUIDARRAYOID, BYTEAOID, TEXTOID, INT8OID, TEXTOID};
+	Datum		values[23];
+	bool		events = n > 0 && run->kind == LEDGER_EVENTS;
 
 	memset(&block, 0, sizeof(block));
 	if (run->has_last)
@@ -127,6 +166,7 @@ append_block(SealRun *run, const SealRow *rows, int n, bool sign)
 		block.number = run->last.number + 1;
 		block.previous_hash = run->last.block_hash;
 	}
+	block.kind = events ? LEDGER_EVENTS : LEDGER_ENTRIES;
 	block.entry_count = n;
 	block.total_entries = (run->has_last ? run->last.total_entries : 0) + n;
 	block.sealed_at = GetCurrentTimestamp();
@@ -134,13 +174,13 @@ append_block(SealRun *run, const SealRow *rows, int n, bool sign)
 	block.accepts_unkeyed = sign && run->has_unkeyed;
 	if (n > 0)
 	{
-		block.min_audit_id = rows[0].audit_id;
-		block.max_audit_id = rows[n - 1].audit_id;
+		block.min_audit_id = events ? 0 : rows[0].audit_id;
+		block.max_audit_id = events ? 0 : rows[n - 1].audit_id;
 		block.first_occurred_at = block.last_occurred_at = rows[0].occurred_at;
 	}
 	for (int i = 0; i < n; i++)
 	{
-		ids[i] = Int64GetDatum(rows[i].audit_id);
+		ids[i] = events ? UUIDPGetDatum(&rows[i].event_id) : Int64GetDatum(rows[i].audit_id);
 		leaves[i] = rows[i].leaf;
 		block.first_occurred_at = Min(block.first_occurred_at, rows[i].occurred_at);
 		block.last_occurred_at = Max(block.last_occurred_at, rows[i].occurred_at);
@@ -187,25 +227,30 @@ append_block(SealRun *run, const SealRow *rows, int n, bool sign)
 	values[13] = BoolGetDatum(block.accepts_unkeyed);
 	values[14] = UUIDPGetDatum(&key_id);
 	values[15] = PointerGetDatum(hash[3]);
-	values[16] = sql_array(ids, NULL, n, INT8OID);
-	values[17] = PointerGetDatum(leaf_hashes);
-	values[18] = CStringGetTextDatum(seal_snapshot_text(run->now));
-	(void) sql_query(psprintf("INSERT INTO audit.blocks (" BLOCK_COLUMNS ", algorithm, entry_ids, leaf_hashes,"
-							  " visible_snapshot, foreign_max_audit_id)"
-							  " SELECT $1, $2, $3, $4, $5, $6, $7, CASE WHEN $6 > 0 THEN $8 END, CASE WHEN $6 > 0 THEN $9 END,"
+	values[16] = BoolGetDatum(events);
+	values[17] = sql_array(ids, NULL, events ? 0 : n, INT8OID);
+	values[18] = sql_array(ids, NULL, events ? n : 0, UUIDOID);
+	values[19] = PointerGetDatum(leaf_hashes);
+	values[20] = CStringGetTextDatum(seal_snapshot_text(run->now));
+	values[21] = Int64GetDatum(run->given_now.audit_id);
+	values[22] = CStringGetTextDatum(psprintf(UINT64_FORMAT, run->given_now.next_xid));
+	(void) sql_query(psprintf("INSERT INTO audit.blocks (" BLOCK_COLUMNS ", algorithm, entry_ids, event_ids, leaf_hashes,"
+							  " visible_snapshot, visible_audit_id, next_transaction_id, foreign_max_audit_id)"
+							  " SELECT $1, $2, $3, $4, $5, $6, $7, CASE WHEN $6 > 0 AND NOT $17 THEN $8 END,"
+							  " CASE WHEN $6 > 0 AND NOT $17 THEN $9 END,"
 							  " CASE WHEN $6 > 0 THEN $10 END, CASE WHEN $6 > 0 THEN $11 END, $12, $13, $14,"
-							  " CASE WHEN octet_length($16) > 0 THEN $15 END, CASE WHEN octet_length($16) > 0 THEN $16 END,"
-							  " CASE WHEN octet_length($16) > 0 THEN 'ed25519' END, $17, $18, $19::pg_snapshot, "
-							  INT64_FORMAT, run->foreign_max), 19, types, values);
+							  " CASE WHEN octet_length($16) > 0 THEN $15 END, CASE WHEN octet_length($16) > 0 THEN $16 END, $17,"
+							  " CASE WHEN octet_length($16) > 0 THEN 'ed25519' END, $18, $19, $20, $21::pg_snapshot, $22, $23::xid8, "
+							  INT64_FORMAT, run->foreign_max), 23, types, values);
 	run->last = block;
 	run->has_last = true;
 	run->report->blocks++;
-	run->report->entries += n;
+	run->report->sealed[block.kind] += n;
 }
 
-/* Mark the rows that a block names already: only those of another cluster may be. */
+/* Mark the entries that a block names already: only those of another cluster may be. */
 static void
-find_sealed(SealRun *run)
+find_sealed_entries(SealRun *run)
 {
 	int64		low = run->rows[0].audit_id;
 	int64		high = Min(run->rows[run->nrows - 1].audit_id, run->foreign_max);
@@ -221,7 +266,40 @@ find_sealed(SealRun *run)
 	{
 		bool		isnull;
 		SealRow		key = {.audit_id = DatumGetInt64(sql_value(row, 0, &isnull))};
-		SealRow    *found = bsearch(&key, run->rows, run->nrows, sizeof(SealRow), compare_rows);
+		SealRow    *found = bsearch(&key, run->rows, run->nrows, sizeof(SealRow), compare_entries);
+
+		if (found != NULL)
+			found->sealed = true;
+	}
+}
+
+/* The same of events.  Blocks are found by the times of theirs. */
+static void
+find_sealed_events(SealRun *run)
+{
+	Oid			types[2] = {UUIDARRAYOID, TIMESTAMPTZARRAYOID};
+	Datum		values[2];
+	Datum	   *ids = palloc(sizeof(Datum) * run->nrows);
+	Datum	   *times = palloc(sizeof(Datum) * run->nrows);
+	uint64		n;
+
+	if (run->before == NULL)
+		return;
+	for (int i = 0; i < run->nrows; i++)
+	{
+		ids[i] = UUIDPGetDatum(&run->rows[i].event_id);
+		times[i] = TimestampTzGetDatum(run->rows[i].occurred_at);
+	}
+	values[0] = sql_array(ids, NULL, run->nrows, UUIDOID);
+	values[1] = sql_array(times, NULL, run->nrows, TIMESTAMPTZOID);
+	n = sql_query("SELECT d.id FROM unnest($1, $2) AS d (id, occurred_at) JOIN audit.blocks b"
+				  " ON b.holds_events AND tstzrange(b.first_occurred_at, b.last_occurred_at, '[]') @> d.occurred_at"
+				  " AND d.id = ANY (b.event_ids)", 2, types, values);
+	for (uint64 row = 0; row < n; row++)
+	{
+		bool		isnull;
+		SealRow		key = {.event_id = *DatumGetUUIDP(sql_value(row, 0, &isnull))};
+		SealRow    *found = bsearch(&key, run->rows, run->nrows, sizeof(SealRow), compare_events);
 
 		if (found != NULL)
 			found->sealed = true;
@@ -240,8 +318,16 @@ flush_rows(SealRun *run)
 		return;
 	context = AllocSetContextCreate(CurrentMemoryContext, "ledger block", ALLOCSET_DEFAULT_SIZES);
 	previous = MemoryContextSwitchTo(context);
-	qsort(run->rows, run->nrows, sizeof(SealRow), compare_rows);
-	find_sealed(run);
+	if (run->kind == LEDGER_EVENTS)
+	{
+		qsort(run->rows, run->nrows, sizeof(SealRow), compare_events);
+		find_sealed_events(run);
+	}
+	else
+	{
+		qsort(run->rows, run->nrows, sizeof(SealRow), compare_entries);
+		find_sealed_entries(run);
+	}
 	for (int i = 0; i < run->nrows; i++)
 	{
 		if (!run->rows[i].sealed)
@@ -257,33 +343,37 @@ flush_rows(SealRun *run)
 }
 
 static void
-refuse(SealRun *run, int64 audit_id)
+refuse(SealRun *run, Datum id)
 {
-	if (run->report->refused++ == 0)
-		run->report->first_refused = audit_id;
+	if (run->report->refused++ > 0)
+		return;
+	if (run->kind == LEDGER_EVENTS)
+		snprintf(run->report->first_refused, sizeof(run->report->first_refused), "event %s",
+				 DatumGetCString(DirectFunctionCall1(uuid_out, id)));
+	else
+		snprintf(run->report->first_refused, sizeof(run->report->first_refused), "entry " INT64_FORMAT, DatumGetInt64(id));
 }
 
-/* Take one entry of the query's result. */
+/* Take one row of the query's result; its first column is its id. */
 static void
 take_row(SealRun *run, HeapTuple tuple, TupleDesc desc)
 {
-	Datum		values[AUDIT_COLUMNS];
-	bool		nulls[AUDIT_COLUMNS];
+	const LedgerSource *source = &ledger_sources[run->kind];
+	Datum		values[Max((int) AUDIT_COLUMNS, (int) EVENT_COLUMNS)];
+	bool		nulls[Max((int) AUDIT_COLUMNS, (int) EVENT_COLUMNS)];
 	StringInfoData bytes;
 	MemoryContext previous;
-	int64		audit_id;
 	uint64		xid;
 	bool		takes;
 	SealRow    *row;
 
 	heap_deform_tuple(tuple, desc, values, nulls);
-	audit_id = DatumGetInt64(values[AUDIT_ID]);
-	xid = DatumGetUInt64(values[AUDIT_TRANSACTION_ID]);
+	xid = DatumGetUInt64(values[source->transaction_id]);
 	if (run->before != NULL && (seal_snapshot_sees(run->before, xid) || !seal_snapshot_sees(run->now, xid)))
 		return;
-	if (audit_id == PG_INT64_MAX)
+	if (run->kind == LEDGER_ENTRIES && DatumGetInt64(values[AUDIT_ID]) == PG_INT64_MAX)
 	{
-		refuse(run, audit_id);	/* no sequence gave it, and no range has an end behind it */
+		refuse(run, values[AUDIT_ID]);	/* no sequence gave it, and no range has an end behind it */
 		return;
 	}
 	if (!run->asked_for_key)
@@ -295,60 +385,87 @@ take_row(SealRun *run, HeapTuple tuple, TupleDesc desc)
 	MemoryContextReset(run->row_context);
 	previous = MemoryContextSwitchTo(run->row_context);
 	initStringInfo(&bytes);
-	audit_entry_canonical(&bytes, values, nulls);
-	if (!nulls[AUDIT_MAC])
-		takes = audit_check_mac(AUDIT_MAC_ENTRY, &bytes, DatumGetByteaPP(values[AUDIT_MAC])) == MAC_FITS;
+	source->canonical(&bytes, values, nulls);
+	if (!nulls[source->mac])
+		takes = audit_check_mac(source->mac_label, &bytes, DatumGetByteaPP(values[source->mac])) == MAC_FITS;
 	else
 		takes = run->key == NULL || !run->was_signed || run->accept_unkeyed;
 	if (!takes)
 	{
 		MemoryContextSwitchTo(previous);
-		refuse(run, audit_id);
+		refuse(run, values[0]);
 		return;
 	}
 
 	/* Before the first signed block come, unsigned, all entries from before the key. */
 	if (run->nrows > 0 && (run->nrows == LEDGER_BLOCK_ENTRIES ||
-						   (!run->accept_unkeyed && run->has_unkeyed != nulls[AUDIT_MAC])))
+						   (!run->accept_unkeyed && run->has_unkeyed != nulls[source->mac])))
 	{
 		MemoryContextSwitchTo(previous);
 		flush_rows(run);
 		MemoryContextSwitchTo(run->row_context);
 	}
 	row = &run->rows[run->nrows++];
-	row->audit_id = audit_id;
-	row->occurred_at = DatumGetTimestampTz(values[AUDIT_OCCURRED_AT]);
+	if (run->kind == LEDGER_EVENTS)
+		row->event_id = *DatumGetUUIDP(values[EVENT_ID]);
+	else
+		row->audit_id = DatumGetInt64(values[AUDIT_ID]);
+	row->occurred_at = DatumGetTimestampTz(values[source->occurred_at]);
 	row->leaf = merkle_leaf(bytes.data, bytes.len);
 	row->sealed = false;
-	run->has_unkeyed |= nulls[AUDIT_MAC];
+	run->has_unkeyed |= nulls[source->mac];
+	if (run->is_foreign && run->kind == LEDGER_ENTRIES)
+		run->foreign_max = Max(run->foreign_max, row->audit_id);
 	MemoryContextSwitchTo(previous);
 }
 
-/* The query that finds what is due; NULL when nothing can be. */
-static char *
-due_query(SealRun *run)
+/* An audit_id that all entries of transactions from xid on are above. */
+static int64
+given_before(const SealRun *run, uint64 xid)
 {
-	StringInfoData query;
+	bool		isnull;
+
+	if (xid >= run->given_before.next_xid)
+		return run->given_before.audit_id;
+	if (ledger_read(psprintf("SELECT visible_audit_id FROM audit.blocks"
+							 " WHERE next_transaction_id <= '" UINT64_FORMAT "'::xid8 AND system_identifier = '" INT64_FORMAT
+							 "' ORDER BY block_number DESC LIMIT 1", xid, (int64) run->system_identifier)) == 0)
+		return PG_INT64_MIN;
+	return DatumGetInt64(sql_value(0, 0, &isnull));
+}
+
+/* The query that finds what is due, of rows that fulfil the condition as well; NULL when nothing can be. */
+static char *
+due_query(SealRun *run, const char *condition)
+{
+	const LedgerSource *source = &ledger_sources[run->kind];
+	StringInfoData transactions;
 	XidSpan		spans[SEAL_MAX_SPANS];
 	int			nspans;
+	int64		given;
 
-	initStringInfo(&query);
-	appendStringInfoString(&query, "SELECT l.* FROM audit.log l WHERE ");
 	if (run->before == NULL)
-		appendStringInfoString(&query, "NOT EXISTS (SELECT FROM audit.blocks b CROSS JOIN LATERAL unnest(b.entry_ids) AS e (id)"
-							   " WHERE e.id = l.audit_id)");
-	else
-	{
-		nspans = seal_snapshot_spans(run->before, run->now, spans);
-		if (nspans == 0)
-			return NULL;
-		for (int i = 0; i < nspans; i++)
-			appendStringInfo(&query, "%sl.transaction_id >= '" UINT64_FORMAT "'::xid8 AND l.transaction_id <= '"
-							 UINT64_FORMAT "'::xid8", i > 0 ? " OR " : "", spans[i].first, spans[i].last);
-	}
-	if (!run->was_signed && !run->accept_unkeyed)
-		appendStringInfoString(&query, " ORDER BY l.mac IS NOT NULL");
-	return query.data;
+		return psprintf("SELECT l.* FROM %s l WHERE NOT EXISTS (SELECT FROM audit.blocks b CROSS JOIN LATERAL unnest(b.%s) AS e (id)"
+						" WHERE e.id = l.%s)%s", source->table, source->ids, source->id, condition);
+
+	nspans = seal_snapshot_spans(run->before, run->now, spans);
+	if (nspans == 0)
+		return NULL;
+	initStringInfo(&transactions);
+	for (int i = 0; i < nspans; i++)
+		appendStringInfo(&transactions, "%sl.transaction_id >= '" UINT64_FORMAT "'::xid8 AND l.transaction_id <= '"
+						 UINT64_FORMAT "'::xid8", i > 0 ? " OR " : "", spans[i].first, spans[i].last);
+	if (run->kind == LEDGER_EVENTS)
+		return psprintf("SELECT l.* FROM audit.security_events l WHERE (%s)%s", transactions.data, condition);
+
+	given = given_before(run, spans[0].first);
+	if (given != PG_INT64_MIN && run->given_before.audit_id - given <= IDS_READ_THROUGH)
+		return psprintf("SELECT l.* FROM audit.log l WHERE l.audit_id > '" INT64_FORMAT "'%s", given, condition);
+
+	/* A transaction that was open for long has ended. */
+	return psprintf("SELECT l.* FROM audit.log l WHERE l.audit_id > '" INT64_FORMAT "'%s UNION ALL"
+					" SELECT l.* FROM audit.log l WHERE l.audit_id > '" INT64_FORMAT "' AND l.audit_id <= '" INT64_FORMAT "' AND (%s)%s",
+					run->given_before.audit_id, condition, given, run->given_before.audit_id, transactions.data, condition);
 }
 
 static void
@@ -363,6 +480,7 @@ remember(const SealRun *run)
 		seal_memo.database = MyDatabaseId;
 		seal_memo.block_hash = run->last.block_hash;
 		seal_memo.snapshot = MemoryContextStrdup(TopMemoryContext, seal_snapshot_text(run->now));
+		seal_memo.given = run->given_now;
 	}
 }
 
@@ -381,12 +499,14 @@ begin_run(SealRun *run, bool accept_unkeyed)
 		bool		isnull;
 
 		run->was_signed = run->last.is_signed;
-		(void) ledger_read(psprintf("SELECT visible_snapshot::text, foreign_max_audit_id, (SELECT max(max_audit_id) FROM audit.blocks)"
-									" FROM audit.blocks WHERE block_number = " INT64_FORMAT, run->last.number));
+		(void) ledger_read(psprintf("SELECT visible_snapshot::text, foreign_max_audit_id, (SELECT max(max_audit_id) FROM audit.blocks),"
+									" visible_audit_id, next_transaction_id FROM audit.blocks WHERE block_number = " INT64_FORMAT, run->last.number));
 		before = sql_string(0, 0);
 		if (run->last.system_identifier == run->system_identifier && before != NULL)
 		{
 			run->foreign_max = DatumGetInt64(sql_value(0, 1, &isnull));
+			run->given_before.audit_id = DatumGetInt64(sql_value(0, 3, &isnull));
+			run->given_before.next_xid = DatumGetUInt64(sql_value(0, 4, &isnull));
 			if (!accept_unkeyed)
 				run->before = seal_snapshot_parse(before);
 		}
@@ -394,20 +514,29 @@ begin_run(SealRun *run, bool accept_unkeyed)
 			run->foreign_max = DatumGetInt64(sql_value(0, 2, &isnull));
 		if (run->before != NULL && seal_memo.valid && seal_memo.database == MyDatabaseId &&
 			sha256_equal(&seal_memo.block_hash, &run->last.block_hash))
+		{
 			run->before = seal_snapshot_parse(seal_memo.snapshot);
+			run->given_before = seal_memo.given;
+		}
 	}
+	run->is_foreign = !run->has_last || run->last.system_identifier != run->system_identifier;
 	run->rows = palloc(sizeof(SealRow) * LEDGER_BLOCK_ENTRIES);
 	run->row_context = AllocSetContextCreate(CurrentMemoryContext, "ledger entry", ALLOCSET_DEFAULT_SIZES);
 }
 
-/* Read what is due and seal it. */
+/* Read what is due of one kind and seal it. */
 static void
-seal_due(SealRun *run, const char *query)
+seal_kind(SealRun *run, LedgerKind kind, const char *condition)
 {
-	SPIPlanPtr	plan = SPI_prepare(query, 0, NULL);
+	char	   *query;
+	SPIPlanPtr	plan;
 	Portal		portal;
-	bool		is_foreign = !run->has_last || run->last.system_identifier != run->system_identifier;
 
+	run->kind = kind;
+	query = due_query(run, condition);
+	if (query == NULL)
+		return;
+	plan = SPI_prepare(query, 0, NULL);
 	if (plan == NULL)
 		elog(ERROR, "SPI returned %d for: %s", SPI_result, query);
 	portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
@@ -421,22 +550,39 @@ seal_due(SealRun *run, const char *query)
 		n = SPI_processed;
 		if (n == 0)
 			break;
-		if (table->tupdesc->natts != AUDIT_COLUMNS)
-			ereport(ERROR,
-					(errcode(ERRCODE_DATATYPE_MISMATCH),
-					 errmsg("table \"audit.log\" does not have the columns of sentient_edge")));
+		source_check_columns(&ledger_sources[kind], table->tupdesc->natts);
 		for (uint64 row = 0; row < n; row++)
-		{
 			take_row(run, table->vals[row], table->tupdesc);
-			if (is_foreign)
-				run->foreign_max = Max(run->foreign_max,
-									   run->nrows > 0 ? run->rows[run->nrows - 1].audit_id : 0);
-		}
 		SPI_freetuptable(table);
 		CHECK_FOR_INTERRUPTS();
 	}
 	SPI_cursor_close(portal);
+	SPI_freeplan(plan);
 	flush_rows(run);
+}
+
+static void
+seal_due(SealRun *run)
+{
+	int			nest_level = NewGUCNestLevel();
+
+	/* Fresh partitions have no statistics that would speak for the index. */
+	if (run->before != NULL)
+		sql_set_local("enable_seqscan", "off");
+	if (run->was_signed || run->accept_unkeyed)
+	{
+		seal_kind(run, LEDGER_ENTRIES, "");
+		seal_kind(run, LEDGER_EVENTS, "");
+	}
+	else
+	{
+		/* What was written before the key comes before the first signed block. */
+		seal_kind(run, LEDGER_ENTRIES, " AND l.mac IS NULL");
+		seal_kind(run, LEDGER_EVENTS, " AND l.mac IS NULL");
+		seal_kind(run, LEDGER_ENTRIES, " AND l.mac IS NOT NULL");
+		seal_kind(run, LEDGER_EVENTS, " AND l.mac IS NOT NULL");
+	}
+	AtEOXact_GUC(false, nest_level);
 }
 
 /*
@@ -456,11 +602,25 @@ mark_passage(SealRun *run)
 	append_block(run, NULL, 0, run->key != NULL);
 }
 
+/* Read before a snapshot is taken.  Entries get their ids after their transaction has its number. */
+static Given
+what_is_given(void)
+{
+	Given		given;
+	bool		isnull;
+
+	(void) ledger_read("SELECT last_value FROM audit.log_audit_id_seq");
+	given.audit_id = DatumGetInt64(sql_value(0, 0, &isnull)) - 1;	/* the value may not have been given yet */
+	pg_memory_barrier();
+	given.next_xid = U64FromFullTransactionId(ReadNextFullTransactionId());
+	return given;
+}
+
 bool
 ledger_seal(bool accept_unkeyed, bool wait, SealReport *report)
 {
 	SealRun		run = {.report = report};
-	char	   *query;
+	pg_uuid_t	key_id;
 
 	memset(report, 0, sizeof(*report));
 	if (accept_unkeyed && TransactionIdIsValid(GetTopTransactionIdIfAny()))
@@ -472,28 +632,28 @@ ledger_seal(bool accept_unkeyed, bool wait, SealReport *report)
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("the ledger can be continued only in a READ COMMITTED transaction"),
 				 errdetail("Others may have added blocks that this transaction does not see.")));
+	/* An entry would be in the way of a restore itself: then nothing needs to wait. */
+	if (!wait && !audit_is_settled() && ledger_read("SELECT FROM audit.log LIMIT 1") == 0)
+		return false;
 	if (!ledger_lock(wait))
 		return false;
 
-	/* Taken after the lock: it sees the block of whoever had the lock before. */
 	PushActiveSnapshot(GetLatestSnapshot());
 	if (ledger_is_restoring())
 	{
 		PopActiveSnapshot();
 		return false;
 	}
-	begin_run(&run, accept_unkeyed);
-	query = due_query(&run);
-	if (query != NULL)
-	{
-		int			nest_level = NewGUCNestLevel();
+	/* That it was made is an event without a MAC, which must be visible before anything is signed. */
+	if (data_keys_available() && !data_key_active_row(KEY_AUDIT_MAC, &key_id))
+		(void) data_key_active(KEY_AUDIT_MAC);
+	run.given_now = what_is_given();
+	PopActiveSnapshot();
 
-		/* Fresh partitions have no statistics that would speak for the index. */
-		if (run.before != NULL)
-			sql_set_local("enable_seqscan", "off");
-		seal_due(&run, query);
-		AtEOXact_GUC(false, nest_level);
-	}
+	/* Taken after the lock: it sees the block of whoever had the lock before. */
+	PushActiveSnapshot(GetLatestSnapshot());
+	begin_run(&run, accept_unkeyed);
+	seal_due(&run);
 	mark_passage(&run);
 	PopActiveSnapshot();
 	if (report->blocks == 0)
@@ -501,8 +661,8 @@ ledger_seal(bool accept_unkeyed, bool wait, SealReport *report)
 	if (report->refused > 0)
 		ereport(WARNING,
 				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("%lld audit entries were not sealed", (long long) report->refused),
-				 errdetail("Their MAC is missing or does not fit; one of them is entry %lld.", (long long) report->first_refused),
+				 errmsg("%lld audit entries or events were not sealed", (long long) report->refused),
+				 errdetail("Their MAC is missing or does not fit; one of them is %s.", report->first_refused),
 				 errhint("See audit.verify().")));
 	return true;
 }
@@ -534,8 +694,8 @@ audit_seal(PG_FUNCTION_ARGS)
 	SqlScope	scope;
 	SealReport	report;
 	TupleDesc	desc;
-	Datum		values[3];
-	bool		nulls[3] = {false};
+	Datum		values[4];
+	bool		nulls[4] = {false};
 	bool		done;
 
 	PreventCommandIfReadOnly("audit.seal()");
@@ -551,7 +711,8 @@ audit_seal(PG_FUNCTION_ARGS)
 				 errmsg("nothing can be sealed while a dump is being restored"),
 				 errhint("Once all is restored, telemetry.run_maintenance() notices it.")));
 	values[0] = Int64GetDatum(report.blocks);
-	values[1] = Int64GetDatum(report.entries);
+	values[1] = Int64GetDatum(report.sealed[LEDGER_ENTRIES]);
 	values[2] = Int64GetDatum(report.refused);
+	values[3] = Int64GetDatum(report.sealed[LEDGER_EVENTS]);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }

@@ -1,16 +1,18 @@
 /*
  * seal.h
- *		Sealing entries of audit.log into blocks.
+ *		Sealing entries and security events into blocks.
  */
 #ifndef SENTIENT_SEAL_H
 #define SENTIENT_SEAL_H
 
+#include "audit/source.h"
+
 typedef struct SealReport
 {
 	int64		blocks;
-	int64		entries;
+	int64		sealed[LEDGER_KINDS];
 	int64		refused;		/* left out: no MAC, or a wrong one */
-	int64		first_refused;	/* audit_id of one of them */
+	char		first_refused[64];	/* which is one of them */
 } SealReport;
 
 /* Seconds between two runs of the job. */
@@ -19,8 +21,9 @@ extern int	ledger_interval;
 /*
  * Seal what has been committed since the last block, in the caller's transaction
  * and inside a sql_begin scope.  accept_unkeyed also takes whatever earlier runs
- * had left out for want of a MAC.  False when wait is false and another session
- * is at it, or when a dump is being restored.
+ * had left out for want of a MAC.  False when a dump is being restored; when wait is
+ * false, also when another session is at it or the database is too new to begin
+ * (settled.h).
  */
 extern bool ledger_seal(bool accept_unkeyed, bool wait, SealReport *report);
 

@@ -1,15 +1,16 @@
 /*
  * verify.c
  *		audit.verify(from_time, to_time): a row for each thing that is wrong with
- *		audit.log or its ledger.
+ *		audit.log, audit.security_events or their ledger.
  *
  * All is read under one snapshot, so that it may run beside writers and sealing;
  * nothing is written and nothing locked, and it works on a standby.  The anchors
  * come first, for they tell what may be missing; then the chain of blocks, then
- * the entries.
+ * the entries and the events.
  */
 #include "postgres.h"
 
+#include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
@@ -19,15 +20,19 @@
 #include "pgstat.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "audit/mac.h"
 #include "audit/verify.h"
 #include "base/sql.h"
 #include "errors.h"
 
 /* Entries that wait longer than this have been forgotten by whoever should seal them. */
 #define WAITING_TOO_LONG_US		((int64) USECS_PER_HOUR)
+/* A restore that takes longer, or pretends to, is told. */
+#define RESTORE_TOO_LONG		"6 hours"
 /* The scheduler gets this long to prove the contrary. */
 #define WAIT_FOR_BLOCK_MS		3000
 #define WAIT_STEP_MS			250
@@ -41,25 +46,164 @@ typedef struct KnownKey
 
 PG_FUNCTION_INFO_V1(audit_verify);
 
-void
-verify_finding(Verify *verify, const char *finding, int64 block_number, int64 audit_id, const char *format,...)
+static void
+put_finding(Verify *verify, const char *finding, int64 block_number, int64 audit_id, const pg_uuid_t *event_id, const char *detail)
 {
-	char		detail[512];
-	va_list		args;
-	Datum		values[4];
-	bool		nulls[4] = {false};
+	Datum		values[5];
+	bool		nulls[5] = {false};
 
-	va_start(args, format);
-	vsnprintf(detail, sizeof(detail), format, args);
-	va_end(args);
 	values[0] = CStringGetTextDatum(finding);
 	values[1] = Int64GetDatum(block_number);
 	nulls[1] = block_number == NO_BLOCK;
 	values[2] = Int64GetDatum(audit_id);
 	nulls[2] = audit_id == NO_ENTRY;
 	values[3] = CStringGetTextDatum(detail);
+	values[4] = UUIDPGetDatum(event_id);
+	nulls[4] = event_id == NULL;
 	tuplestore_putvalues(verify->result->setResult, verify->result->setDesc, values, nulls);
 	verify->nfindings++;
+}
+
+void
+verify_finding(Verify *verify, const char *finding, int64 block_number, int64 audit_id, const char *format,...)
+{
+	char		detail[512];
+	va_list		args;
+
+	va_start(args, format);
+	vsnprintf(detail, sizeof(detail), format, args);
+	va_end(args);
+	put_finding(verify, finding, block_number, audit_id, NULL, detail);
+}
+
+void
+verify_finding_of(Verify *verify, LedgerKind kind, const char *what, int64 block_number, Datum id, const char *format,...)
+{
+	char		detail[512];
+	char	   *finding = psprintf("%s_%s", what, ledger_sources[kind].noun);
+	va_list		args;
+
+	va_start(args, format);
+	vsnprintf(detail, sizeof(detail), format, args);
+	va_end(args);
+	if (kind == LEDGER_EVENTS)
+		put_finding(verify, finding, block_number, NO_ENTRY, DatumGetUUIDP(id), detail);
+	else
+		put_finding(verify, finding, block_number, DatumGetInt64(id), NULL, detail);
+	pfree(finding);
+}
+
+void
+verify_unsealed(Verify *verify, LedgerKind kind, const Datum *values, const bool *nulls, StringInfo bytes)
+{
+	const LedgerSource *source = &ledger_sources[kind];
+	uint64		xid = DatumGetUInt64(values[source->transaction_id]);
+	TimestampTz occurred_at = DatumGetTimestampTz(values[source->occurred_at]);
+
+	if (verify->bounded && (occurred_at < verify->from || occurred_at > verify->until))
+		return;					/* of a block that is not looked at */
+	if (!nulls[source->mac])
+	{
+		MacVerdict	verdict = audit_check_mac(source->mac_label, bytes, DatumGetByteaPP(values[source->mac]));
+
+		if (verdict == MAC_FORGED)
+		{
+			verify_finding_of(verify, kind, "forged", NO_BLOCK, values[0], "it is in no block, and its MAC does not fit");
+			return;
+		}
+		if (verdict == MAC_KEY_UNKNOWN && !verify->mac_key_unknown)
+		{
+			verify->mac_key_unknown = true;
+			put_finding(verify, "unknown_key", NO_BLOCK, kind == LEDGER_ENTRIES ? DatumGetInt64(values[0]) : NO_ENTRY,
+						kind == LEDGER_EVENTS ? DatumGetUUIDP(values[0]) : NULL,
+						"the MACs of this and perhaps others cannot be checked: their key is not among the data keys that this server's master key unwraps");
+		}
+	}
+	else if (verify->has_head && verify->head.is_signed)
+	{
+		verify_finding_of(verify, kind, "unkeyed", NO_BLOCK, values[0],
+						  "it is in no block and has no MAC: forged, or written while the server ran without its key");
+		return;
+	}
+
+	if (verify->head_snapshot != NULL && seal_snapshot_sees(verify->head_snapshot, xid))
+		verify_finding_of(verify, kind, "unsealed", NO_BLOCK, values[0],
+						  "it is in no block, though its transaction had ended when the last block was sealed");
+	else if (verify->head_snapshot != NULL && xid >= verify->next_xid)
+		verify_finding_of(verify, kind, "unsealed", NO_BLOCK, values[0], "it is in no block, and no transaction has its number yet");
+	else
+	{
+		if (verify->waiting++ == 0 || occurred_at < verify->waiting_since)
+			verify->waiting_since = occurred_at;
+	}
+}
+
+char *
+verify_attempt(void (*work) (void *arg), void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	char	   *volatile problem = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		work(arg);
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN ||
+			ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES)
+			ReThrowError(error);
+		problem = error->message;
+	}
+	PG_END_TRY();
+	return problem;
+}
+
+static const char *
+time_literal(TimestampTz time)
+{
+	return quote_literal_cstr(DatumGetCString(DirectFunctionCall1(timestamptz_out, TimestampTzGetDatum(time))));
+}
+
+char *
+verify_block_condition(const Verify *verify)
+{
+	if (!verify->bounded)
+		return "";
+	return psprintf(" AND b.last_occurred_at >= %s AND b.first_occurred_at <= %s",
+					time_literal(verify->from), time_literal(verify->until));
+}
+
+char *
+verify_row_condition(const Verify *verify, LedgerKind kind)
+{
+	bool		isnull;
+	TimestampTz from = verify->from;
+	TimestampTz until = verify->until;
+
+	if (!verify->bounded)
+		return "";
+	(void) ledger_read(psprintf("SELECT min(first_occurred_at), max(last_occurred_at) FROM audit.blocks b WHERE %sholds_events%s",
+								kind == LEDGER_EVENTS ? "" : "NOT ", verify_block_condition(verify)));
+	if (DatumGetTimestampTz(sql_value(0, 0, &isnull)) < from && !isnull)
+		from = DatumGetTimestampTz(sql_value(0, 0, &isnull));
+	if (DatumGetTimestampTz(sql_value(0, 1, &isnull)) > until && !isnull)
+		until = DatumGetTimestampTz(sql_value(0, 1, &isnull));
+	return psprintf(" AND l.occurred_at >= %s AND l.occurred_at <= %s", time_literal(from), time_literal(until));
 }
 
 static KnownKey *
@@ -133,7 +277,7 @@ newest_block(void)
 }
 
 /*
- * Entries that have waited for long are a finding, unless they were committed
+ * What has waited for long is a finding, unless it was committed
  * just now by a transaction that took that long: then the next block has them.
  */
 static void
@@ -152,8 +296,21 @@ check_waiting(Verify *verify)
 		CHECK_FOR_INTERRUPTS();
 	}
 	verify_finding(verify, "sealing_stopped", NO_BLOCK, NO_ENTRY,
-				   "%lld entries wait to be sealed, the oldest since %s", (long long) verify->waiting,
+				   "%lld entries or events wait to be sealed, the oldest since %s", (long long) verify->waiting,
 				   timestamptz_to_str(verify->waiting_since));
+}
+
+/* While a dump is restored little is checked and nothing sealed: that must end. */
+static void
+check_restore(Verify *verify)
+{
+	uint64		n = ledger_read("SELECT table_name, restored_at FROM sentient_edge.managed_tables"
+								" WHERE restored_at < clock_timestamp() - interval '" RESTORE_TOO_LONG "' ORDER BY 1");
+
+	for (uint64 row = 0; row < n; row++)
+		verify_finding(verify, "restore_unfinished", NO_BLOCK, NO_ENTRY,
+					   "a restore of %s began at %s and has not ended: nothing is sealed until telemetry.run_maintenance() declares that it has",
+					   sql_string(row, 0), sql_string(row, 1));
 }
 
 /* What should write entries, and what should keep them, must not have been switched off. */
@@ -163,14 +320,17 @@ check_triggers(Verify *verify)
 	uint64		n;
 
 	if (ledger_is_restoring())
+	{
+		check_restore(verify);
 		return;
+	}
 	n = ledger_read("SELECT table_name::text, state FROM audit.audited_tables WHERE state <> 'captured' ORDER BY 1");
 	for (uint64 row = 0; row < n; row++)
 		verify_finding(verify, "capture_off", NO_BLOCK, NO_ENTRY, "changes of %s are not captured: its triggers are %s",
 					   sql_string(row, 0), sql_string(row, 1));
 
 	/* pg_partition_tree does not go by the snapshot: it would name partitions whose triggers are not seen yet. */
-	n = ledger_read("WITH RECURSIVE r (id) AS (SELECT unnest('{audit.log,audit.blocks,audit.anchors,audit.security_events}'::regclass[])"
+	n = ledger_read("WITH RECURSIVE r (id) AS (SELECT unnest('{audit.log,audit.security_events,audit.restore_events,audit.blocks,audit.anchors}'::regclass[])"
 					" UNION ALL SELECT i.inhrelid::regclass FROM r JOIN pg_inherits i ON i.inhparent = r.id)"
 					" SELECT r.id::text FROM r WHERE NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = r.id AND t.tgfoid = 'audit.append_only()'::regprocedure"
 					" AND t.tgtype & 27 = 27 AND t.tgenabled = 'A') ORDER BY 1");
@@ -193,11 +353,12 @@ audit_verify(PG_FUNCTION_ARGS)
 	scope = sql_begin(0);
 	verify.context = CurrentMemoryContext;
 	PushActiveSnapshot(GetLatestSnapshot());
-	verify.now = seal_snapshot_now();
+	verify.next_xid = U64FromFullTransactionId(ReadNextFullTransactionId());
 	read_head(&verify);
 	verify_anchors(&verify);
 	verify_chain(&verify);
 	verify_entries(&verify);
+	verify_sealed_events(&verify);
 	check_triggers(&verify);
 	check_waiting(&verify);
 	PopActiveSnapshot();

@@ -5,6 +5,7 @@
 #ifndef SENTIENT_VERIFY_H
 #define SENTIENT_VERIFY_H
 
+#include "lib/stringinfo.h"
 #include "nodes/execnodes.h"
 
 #include "audit/ledger.h"
@@ -14,6 +15,7 @@
 typedef struct PruneAnchor
 {
 	int64		block_number;
+	LedgerKind	kind;
 	TimestampTz before;
 } PruneAnchor;
 
@@ -30,14 +32,14 @@ typedef struct Verify
 	LedgerBlock head;			/* the last block */
 	int64		foreign_max;	/* its foreign_max_audit_id */
 	SealSnapshot *head_snapshot;	/* of this cluster, else NULL */
-	SealSnapshot *now;
+	uint64		next_xid;		/* had not been given when this began */
 	PruneAnchor *anchors;
 	int			nanchors;
-	struct HTAB *pruned_ids;	/* int64: entries that anchors name one by one; or NULL */
+	struct HTAB *pruned_ids[LEDGER_KINDS];	/* int64 or pg_uuid_t: what anchors name one by one; or NULL */
 	struct KnownKey *keys;
 	int			nkeys;
 	bool		mac_key_unknown;	/* and said so */
-	int64		waiting;		/* entries that the next run is to seal */
+	int64		waiting;		/* entries and events that the next run is to seal */
 	TimestampTz waiting_since;	/* the earliest time of one */
 } Verify;
 
@@ -47,6 +49,20 @@ typedef struct Verify
 
 extern void verify_finding(Verify *verify, const char *finding, int64 block_number, int64 audit_id,
 						   const char *format,...) pg_attribute_printf(5, 6);
+
+/* The same of an entry or an event: "what" is a word such as altered; id may be 0 for neither. */
+extern void verify_finding_of(Verify *verify, LedgerKind kind, const char *what, int64 block_number, Datum id,
+							  const char *format,...) pg_attribute_printf(6, 7);
+
+/* What is in no block: it waits for its block, or should not be there.  bytes are its canonical ones. */
+extern void verify_unsealed(Verify *verify, LedgerKind kind, const Datum *values, const bool *nulls, StringInfo bytes);
+
+/* Do something that may meet damage, in a subtransaction.  NULL, or what is wrong. */
+extern char *verify_attempt(void (*work) (void *arg), void *arg);
+
+/* Conditions on blocks b and on rows l that restrict them to the span of time; rows to all that a block of it names. */
+extern char *verify_block_condition(const Verify *verify);
+extern char *verify_row_condition(const Verify *verify, LedgerKind kind);
 
 typedef enum SignatureVerdict
 {
@@ -65,5 +81,6 @@ extern SignatureVerdict verify_signature(Verify *verify, const pg_uuid_t *key_id
 extern void verify_anchors(Verify *verify);
 extern void verify_chain(Verify *verify);
 extern void verify_entries(Verify *verify);
+extern void verify_sealed_events(Verify *verify);
 
 #endif							/* SENTIENT_VERIFY_H */

@@ -1,7 +1,7 @@
 /*
  * verify_chain.c
  *		The part of audit.verify that checks blocks and anchors, without looking at
- *		entries.
+ *		entries and events.
  *
  * Reads audit.blocks in order of number, some at a time, and audit.anchors.
  */
@@ -15,6 +15,7 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
+#include "utils/uuid.h"
 
 #include "audit/anchor.h"
 #include "audit/verify.h"
@@ -28,7 +29,8 @@
 typedef struct ChainBlock
 {
 	LedgerBlock block;
-	const int64 *ids;
+	const int64 *ids;			/* of entries */
+	const pg_uuid_t *event_ids; /* of events */
 	int			nids;
 	const uint8 *leaf_hashes;
 	size_t		leaf_bytes;
@@ -51,13 +53,14 @@ uuid_text(const pg_uuid_t *uuid)
 	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(uuid)));
 }
 
-/* Has an anchor said that all entries of the block were removed? */
+/* Has an anchor said that all that the block held was removed? */
 static bool
 is_pruned(const Verify *verify, const LedgerBlock *block)
 {
 	for (int i = 0; i < verify->nanchors; i++)
 	{
-		if (block->number <= verify->anchors[i].block_number && block->last_occurred_at < verify->anchors[i].before)
+		if (block->kind == verify->anchors[i].kind && block->number <= verify->anchors[i].block_number &&
+			block->last_occurred_at < verify->anchors[i].before)
 			return true;
 	}
 	return false;
@@ -80,10 +83,11 @@ misfit(const Verify *verify, const ChainBlock *chain)
 		return "it does not list as many entries as it counts";
 	for (int i = 1; i < chain->nids; i++)
 	{
-		if (chain->ids[i] <= chain->ids[i - 1])
+		if (block->kind == LEDGER_EVENTS ? memcmp(&chain->event_ids[i], &chain->event_ids[i - 1], UUID_LEN) <= 0 :
+			chain->ids[i] <= chain->ids[i - 1])
 			return "its list of entries is not in order";
 	}
-	if (chain->nids > 0 && (chain->ids[0] != block->min_audit_id || chain->ids[chain->nids - 1] != block->max_audit_id))
+	if (chain->nids > 0 && block->kind == LEDGER_ENTRIES && (chain->ids[0] != block->min_audit_id || chain->ids[chain->nids - 1] != block->max_audit_id))
 		return "its list of entries does not fit its header";
 	leaves = palloc(chain->leaf_bytes + 1);
 	memcpy(leaves, chain->leaf_hashes, chain->leaf_bytes);
@@ -115,7 +119,8 @@ check_block(Verify *verify, ChainWalk *walk, const ChainBlock *chain)
 		verify_finding(verify, "altered_block", block->number, NO_ENTRY, "%s", problem);
 	else if (chain->nids == 0 && block->entry_count > 0 && !is_pruned(verify, block))
 		verify_finding(verify, "emptied_block", block->number, NO_ENTRY,
-					   "its list of %d entries is gone, and no valid anchor says that they were pruned", block->entry_count);
+					   "its list of %d %s is gone, and no valid anchor says that they were pruned", block->entry_count,
+					   ledger_sources[block->kind].plural);
 
 	if (block->is_signed)
 	{
@@ -142,12 +147,16 @@ static bool
 read_lists(uint64 row, ChainBlock *chain)
 {
 	bool		isnull;
-	ArrayType  *ids = DatumGetArrayTypeP(sql_value(row, BLOCK_NCOLUMNS, &isnull));
-	bytea	   *leaves = DatumGetByteaPP(sql_value(row, BLOCK_NCOLUMNS + 1, &isnull));
+	bool		events = chain->block.kind == LEDGER_EVENTS;
+	ArrayType  *ids = DatumGetArrayTypeP(sql_value(row, BLOCK_NCOLUMNS + (events ? 1 : 0), &isnull));
+	bytea	   *leaves = DatumGetByteaPP(sql_value(row, BLOCK_NCOLUMNS + 2, &isnull));
 
-	if (ARR_NDIM(ids) > 1 || ARR_HASNULL(ids) || ARR_ELEMTYPE(ids) != INT8OID)
+	if (ARR_NDIM(ids) > 1 || ARR_HASNULL(ids) || ARR_ELEMTYPE(ids) != (events ? UUIDOID : INT8OID))
 		return false;
-	chain->ids = (const int64 *) ARR_DATA_PTR(ids);
+	if (events)
+		chain->event_ids = (const pg_uuid_t *) ARR_DATA_PTR(ids);
+	else
+		chain->ids = (const int64 *) ARR_DATA_PTR(ids);
 	chain->nids = ArrayGetNItems(ARR_NDIM(ids), ARR_DIMS(ids));
 	chain->leaf_hashes = (const uint8 *) VARDATA_ANY(leaves);
 	chain->leaf_bytes = VARSIZE_ANY_EXHDR(leaves);
@@ -208,7 +217,7 @@ verify_chain(Verify *verify)
 
 	if (!begin_walk(verify, &walk, &first, &last))
 		return;
-	plan = SPI_prepare(psprintf("SELECT " BLOCK_COLUMNS ", entry_ids, leaf_hashes FROM audit.blocks"
+	plan = SPI_prepare(psprintf("SELECT " BLOCK_COLUMNS ", entry_ids, event_ids, leaf_hashes FROM audit.blocks"
 								" WHERE block_number BETWEEN " INT64_FORMAT " AND " INT64_FORMAT " ORDER BY block_number",
 								first, last), 0, NULL);
 	portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
@@ -271,26 +280,29 @@ anchor_is_valid(Verify *verify, uint64 row, const char *message, const char *wha
 	return false;
 }
 
-/* Remember the entries that a prune anchor names one by one. */
+/* Remember the ids that a prune anchor names one by one. */
 static void
-add_pruned_ids(Verify *verify, const char *partly)
+add_pruned_ids(Verify *verify, LedgerKind kind, const char *partly)
 {
-	uint64		n = ledger_read(psprintf("SELECT e.id::bigint FROM jsonb_each(%s) AS b (number, ids)"
+	bool		events = kind == LEDGER_EVENTS;
+	uint64		n = ledger_read(psprintf("SELECT e.id::%s FROM jsonb_each(%s) AS b (number, ids)"
 										 " CROSS JOIN LATERAL jsonb_array_elements_text(b.ids) AS e (id)",
-										 quote_literal_cstr(partly)));
+										 events ? "uuid" : "bigint", quote_literal_cstr(partly)));
 
+	if (n > 0 && verify->pruned_ids[kind] == NULL)
+	{
+		HASHCTL		control = {.keysize = events ? sizeof(pg_uuid_t) : sizeof(int64), .hcxt = CurrentMemoryContext};
+
+		control.entrysize = control.keysize;
+		verify->pruned_ids[kind] = hash_create("pruned audit entries", 1024, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
 	for (uint64 row = 0; row < n; row++)
 	{
 		bool		isnull;
-		int64		id = DatumGetInt64(sql_value(row, 0, &isnull));
+		Datum		value = sql_value(row, 0, &isnull);
+		int64		id = events ? 0 : DatumGetInt64(value);
 
-		if (verify->pruned_ids == NULL)
-		{
-			HASHCTL		control = {.keysize = sizeof(int64), .entrysize = sizeof(int64), .hcxt = CurrentMemoryContext};
-
-			verify->pruned_ids = hash_create("pruned audit entries", 1024, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-		}
-		(void) hash_search(verify->pruned_ids, &id, HASH_ENTER, NULL);
+		(void) hash_search(verify->pruned_ids[kind], events ? (void *) DatumGetUUIDP(value) : (void *) &id, HASH_ENTER, NULL);
 	}
 }
 
@@ -298,7 +310,7 @@ static void
 check_prune_anchors(Verify *verify)
 {
 	uint64		n = ledger_read("SELECT a.block_number, encode(a.block_hash, 'hex'), a.pruned_before, a.pruned_entries, a.key_id, a.signature,"
-								" b.signature IS NOT NULL, a.pruned_partly::text, b.block_hash = a.block_hash"
+								" b.signature IS NOT NULL, a.pruned_partly::text, b.block_hash = a.block_hash, a.pruned_from"
 								" FROM audit.anchors a LEFT JOIN audit.blocks b USING (block_number)"
 								" WHERE a.kind = 'prune' ORDER BY a.created_at");
 	char	  **partly = palloc0(sizeof(char *) * (n + 1));
@@ -312,7 +324,8 @@ check_prune_anchors(Verify *verify)
 		char	   *text = sql_string(row, 7);
 		char	   *fits = sql_string(row, 8);
 		Datum		key_id = sql_value(row, 4, &isnull);
-		char	   *message = prune_message(number, sql_string(row, 1), before,
+		char	   *from = sql_string(row, 9);
+		char	   *message = prune_message(number, sql_string(row, 1), from, before,
 											DatumGetInt64(sql_value(row, 3, &(bool) {false})), text,
 											isnull ? "" : uuid_text(DatumGetUUIDP(key_id)));
 
@@ -324,11 +337,12 @@ check_prune_anchors(Verify *verify)
 			continue;
 		}
 		verify->anchors[verify->nanchors].block_number = number;
+		verify->anchors[verify->nanchors].kind = strcmp(from, "events") == 0 ? LEDGER_EVENTS : LEDGER_ENTRIES;
 		verify->anchors[verify->nanchors].before = before;
 		partly[verify->nanchors++] = text;
 	}
 	for (int i = 0; i < verify->nanchors; i++)
-		add_pruned_ids(verify, partly[i]);
+		add_pruned_ids(verify, verify->anchors[i].kind, partly[i]);
 }
 
 static void

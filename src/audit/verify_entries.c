@@ -14,20 +14,15 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "tcop/dest.h"
 #include "utils/array.h"
-#include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
-#include "utils/timestamp.h"
 
 #include "audit/entry.h"
-#include "audit/mac.h"
 #include "audit/verify.h"
 #include "base/sql.h"
 #include "errors.h"
@@ -47,6 +42,8 @@ typedef struct Window
 {
 	DestReceiver receiver;		/* first: the executor hands rows to it */
 	Verify	   *verify;
+	const char *condition;		/* on the entries */
+	bool		log_damaged;	/* and said so */
 	int64		first;
 	int64		last;			/* inclusive */
 	Expected   *expected;		/* WINDOW_IDS of them */
@@ -54,86 +51,6 @@ typedef struct Window
 	int			nrows;			/* since row_context was reset */
 	MemoryContext row_context;
 } Window;
-
-static const char *
-time_literal(TimestampTz time)
-{
-	return quote_literal_cstr(DatumGetCString(DirectFunctionCall1(timestamptz_out, TimestampTzGetDatum(time))));
-}
-
-/* Restricts blocks to those of the span of time, if there is one. */
-static char *
-block_condition(const Verify *verify)
-{
-	if (!verify->bounded)
-		return "";
-	return psprintf(" AND b.last_occurred_at >= %s AND b.first_occurred_at <= %s",
-					time_literal(verify->from), time_literal(verify->until));
-}
-
-/* The same of entries: those of the span, and all that a block of the span names. */
-static char *
-entry_condition(const Verify *verify)
-{
-	bool		isnull;
-	TimestampTz from = verify->from;
-	TimestampTz until = verify->until;
-
-	if (!verify->bounded)
-		return "";
-	(void) ledger_read(psprintf("SELECT min(first_occurred_at), max(last_occurred_at) FROM audit.blocks b WHERE true%s",
-								block_condition(verify)));
-	if (DatumGetTimestampTz(sql_value(0, 0, &isnull)) < from && !isnull)
-		from = DatumGetTimestampTz(sql_value(0, 0, &isnull));
-	if (DatumGetTimestampTz(sql_value(0, 1, &isnull)) > until && !isnull)
-		until = DatumGetTimestampTz(sql_value(0, 1, &isnull));
-	return psprintf(" AND l.occurred_at >= %s AND l.occurred_at <= %s", time_literal(from), time_literal(until));
-}
-
-/* An entry that no block names: one that waits for its block, or one that should not be there. */
-static void
-check_unsealed(Window *window, const Datum *values, const bool *nulls, int64 audit_id)
-{
-	Verify	   *verify = window->verify;
-	uint64		xid = DatumGetUInt64(values[AUDIT_TRANSACTION_ID]);
-	TimestampTz occurred_at = DatumGetTimestampTz(values[AUDIT_OCCURRED_AT]);
-
-	if (verify->bounded && (occurred_at < verify->from || occurred_at > verify->until))
-		return;					/* of a block that is not looked at */
-	if (!nulls[AUDIT_MAC])
-	{
-		MacVerdict	verdict = audit_check_mac(AUDIT_MAC_ENTRY, &window->bytes, DatumGetByteaPP(values[AUDIT_MAC]));
-
-		if (verdict == MAC_FORGED)
-		{
-			verify_finding(verify, "forged_entry", NO_BLOCK, audit_id, "it is in no block, and its MAC does not fit");
-			return;
-		}
-		if (verdict == MAC_KEY_UNKNOWN && !verify->mac_key_unknown)
-		{
-			verify->mac_key_unknown = true;
-			verify_finding(verify, "unknown_key", NO_BLOCK, audit_id,
-						   "the MACs of this and perhaps other entries cannot be checked: their key is not among the data keys that this server's master key unwraps");
-		}
-	}
-	else if (verify->has_head && verify->head.is_signed)
-	{
-		verify_finding(verify, "unkeyed_entry", NO_BLOCK, audit_id,
-					   "it is in no block and has no MAC: forged, or written while the server ran without its key");
-		return;
-	}
-
-	if (verify->head_snapshot != NULL && seal_snapshot_sees(verify->head_snapshot, xid))
-		verify_finding(verify, "unsealed_entry", NO_BLOCK, audit_id,
-					   "it is in no block, though its transaction had ended when the last block was sealed");
-	else if (verify->head_snapshot != NULL && xid >= verify->now->xmax)
-		verify_finding(verify, "unsealed_entry", NO_BLOCK, audit_id, "it is in no block, and no transaction has its number yet");
-	else
-	{
-		if (verify->waiting++ == 0 || occurred_at < verify->waiting_since)
-			verify->waiting_since = occurred_at;
-	}
-}
 
 static bool
 receive_entry(TupleTableSlot *slot, DestReceiver *self)
@@ -152,7 +69,7 @@ receive_entry(TupleTableSlot *slot, DestReceiver *self)
 	audit_entry_canonical(&window->bytes, slot->tts_values, slot->tts_isnull);
 	expected = &window->expected[audit_id - window->first];
 	if (expected->block_plus_one == 0)
-		check_unsealed(window, slot->tts_values, slot->tts_isnull, audit_id);
+		verify_unsealed(window->verify, LEDGER_ENTRIES, slot->tts_values, slot->tts_isnull, &window->bytes);
 	else if (expected->seen)
 		verify_finding(window->verify, "duplicate_entry", expected->block_plus_one - 1, audit_id, "more than one entry has this id");
 	else
@@ -170,10 +87,7 @@ receive_entry(TupleTableSlot *slot, DestReceiver *self)
 static void
 receiver_startup(DestReceiver *self, int operation, TupleDesc desc)
 {
-	if (desc->natts != AUDIT_COLUMNS)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("table \"audit.log\" does not have the columns of sentient_edge")));
+	source_check_columns(&ledger_sources[LEDGER_ENTRIES], desc->natts);
 }
 
 static void
@@ -193,7 +107,7 @@ expect_entries(Window *window)
 	plan = SPI_prepare(psprintf("SELECT b.block_number, b.entry_ids, b.leaf_hashes FROM audit.blocks b"
 								" WHERE int8range(b.min_audit_id, b.max_audit_id, '[]') && int8range('" INT64_FORMAT "', "
 								"nullif('" INT64_FORMAT "', '" INT64_FORMAT "')::bigint + 1)%s",
-								window->first, window->last, PG_INT64_MAX, block_condition(verify)), 0, NULL);
+								window->first, window->last, PG_INT64_MAX, verify_block_condition(verify)), 0, NULL);
 	portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
 	for (;;)
 	{
@@ -236,51 +150,33 @@ expect_entries(Window *window)
 	SPI_freeplan(plan);
 }
 
-/* Read the entries of the window; false: it could not be read, which is a finding. */
-static bool
-read_entries(Window *window, const char *condition)
+static void
+read_window(void *arg)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	Window	   *window = arg;
 	SPIExecuteOptions options;
-	volatile bool readable = true;
+	int			result;
 
 	memset(&options, 0, sizeof(options));
 	options.read_only = true;
 	options.dest = &window->receiver;
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		int			result = SPI_execute_extended(psprintf("SELECT l.* FROM audit.log l WHERE l.audit_id >= '" INT64_FORMAT
-														   "' AND l.audit_id <= '" INT64_FORMAT "'%s",
-														   window->first, window->last, condition), &options);
+	result = SPI_execute_extended(psprintf("SELECT l.* FROM audit.log l WHERE l.audit_id >= '" INT64_FORMAT
+										   "' AND l.audit_id <= '" INT64_FORMAT "'%s",
+										   window->first, window->last, window->condition), &options);
+	if (result < 0)
+		elog(ERROR, "SPI returned %d for the entries of audit.log", result);
+}
 
-		if (result < 0)
-			elog(ERROR, "SPI returned %d for the entries of audit.log", result);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
+/* Read the entries of the window; false: it could not be read, which is a finding. */
+static bool
+read_entries(Window *window)
+{
+	char	   *problem = verify_attempt(read_window, window);
 
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN ||
-			ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES)
-			ReThrowError(error);
+	if (problem != NULL)
 		verify_finding(window->verify, "unreadable_entries", NO_BLOCK, NO_ENTRY,
-					   "entries " INT64_FORMAT " to " INT64_FORMAT " cannot be read: %s", window->first, window->last, error->message);
-		readable = false;
-	}
-	PG_END_TRY();
-	return readable;
+					   "entries " INT64_FORMAT " to " INT64_FORMAT " cannot be read: %s", window->first, window->last, problem);
+	return problem == NULL;
 }
 
 static void
@@ -293,38 +189,75 @@ report_missing(Window *window)
 
 		if (expected->block_plus_one == 0 || expected->seen)
 			continue;
-		if (window->verify->pruned_ids != NULL &&
-			hash_search(window->verify->pruned_ids, &audit_id, HASH_FIND, NULL) != NULL)
+		if (window->verify->pruned_ids[LEDGER_ENTRIES] != NULL &&
+			hash_search(window->verify->pruned_ids[LEDGER_ENTRIES], &audit_id, HASH_FIND, NULL) != NULL)
 			continue;
 		verify_finding(window->verify, "missing_entry", expected->block_plus_one - 1, audit_id, "it was sealed and is gone");
 	}
 }
 
-/* The least id from first on that an entry has or a block names; false when there is none. */
-static bool
-next_id(const Verify *verify, int64 first, const char *condition, int64 *next)
+/* The least id from first on that an entry of the log has, or a block names. */
+typedef struct NextId
 {
+	Verify	   *verify;
+	const char *condition;		/* on entries */
+	int64		first;
+	bool		of_log;
+	bool		found;
+	int64		id;
+} NextId;
+
+static void
+look_for_id(void *arg)
+{
+	NextId	   *next = arg;
 	bool		isnull;
 	Datum		value;
 
-	(void) ledger_read(psprintf("SELECT least((SELECT min(l.audit_id) FROM audit.log l WHERE l.audit_id >= '" INT64_FORMAT "'%s),"
-								" (SELECT b.min_audit_id FROM audit.blocks b WHERE b.min_audit_id >= '" INT64_FORMAT
-								"' AND octet_length(b.leaf_hashes) > 0%s ORDER BY b.min_audit_id LIMIT 1),"
-								" (SELECT min(e.id) FROM audit.blocks b CROSS JOIN LATERAL unnest(b.entry_ids) AS e (id)"
-								" WHERE int8range(b.min_audit_id, b.max_audit_id, '[]') @> '" INT64_FORMAT "'::bigint AND e.id >= '" INT64_FORMAT "'%s))",
-								first, condition, first, block_condition(verify), first, first, block_condition(verify)));
+	if (next->of_log)
+		(void) ledger_read(psprintf("SELECT min(l.audit_id) FROM audit.log l WHERE l.audit_id >= '" INT64_FORMAT "'%s",
+									next->first, next->condition));
+	else
+		(void) ledger_read(psprintf("SELECT least((SELECT b.min_audit_id FROM audit.blocks b WHERE b.min_audit_id >= '" INT64_FORMAT
+									"' AND octet_length(b.leaf_hashes) > 0%s ORDER BY b.min_audit_id LIMIT 1),"
+									" (SELECT min(e.id) FROM audit.blocks b CROSS JOIN LATERAL unnest(b.entry_ids) AS e (id)"
+									" WHERE int8range(b.min_audit_id, b.max_audit_id, '[]') @> '" INT64_FORMAT "'::bigint AND e.id >= '" INT64_FORMAT "'%s))",
+									next->first, verify_block_condition(next->verify), next->first, next->first,
+									verify_block_condition(next->verify)));
 	value = sql_value(0, 0, &isnull);
-	if (isnull)
-		return false;
-	*next = DatumGetInt64(value);
-	return true;
+	if (isnull || (next->found && next->id <= DatumGetInt64(value)))
+		return;
+	next->found = true;
+	next->id = DatumGetInt64(value);
+}
+
+/* The least id from first on that an entry has or a block names; false when there is none. */
+static bool
+next_id(Window *window, int64 first, int64 *id)
+{
+	NextId		next = {.verify = window->verify, .condition = window->condition, .first = first};
+
+	look_for_id(&next);
+	next.of_log = true;
+	if (!window->log_damaged)
+	{
+		char	   *problem = verify_attempt(look_for_id, &next);
+
+		/* Where the blocks have entries is looked at all the same. */
+		window->log_damaged = problem != NULL;
+		if (problem != NULL)
+			verify_finding(window->verify, "unreadable_entries", NO_BLOCK, NO_ENTRY, "entries from " INT64_FORMAT " on cannot be found: %s",
+						   first, problem);
+	}
+	*id = next.id;
+	return next.found;
 }
 
 void
 verify_entries(Verify *verify)
 {
 	Window	   *window = palloc0(sizeof(Window));
-	const char *condition = entry_condition(verify);
+	const char *condition = verify_row_condition(verify, LEDGER_ENTRIES);
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "ledger window", ALLOCSET_DEFAULT_SIZES);
 	int64		first = PG_INT64_MIN;
 
@@ -334,17 +267,18 @@ verify_entries(Verify *verify)
 	window->receiver.rDestroy = receiver_ends;
 	window->receiver.mydest = DestNone;
 	window->verify = verify;
+	window->condition = condition;
 	window->expected = palloc(sizeof(Expected) * WINDOW_IDS);
 	window->row_context = AllocSetContextCreate(CurrentMemoryContext, "ledger entry", ALLOCSET_DEFAULT_SIZES);
 	initStringInfo(&window->bytes);
-	while (next_id(verify, first, condition, &first))
+	while (next_id(window, first, &first))
 	{
 		MemoryContext previous = MemoryContextSwitchTo(context);
 
 		window->first = first;
 		window->last = first > PG_INT64_MAX - WINDOW_IDS ? PG_INT64_MAX : first + WINDOW_IDS - 1;
 		expect_entries(window);
-		if (read_entries(window, condition))
+		if (read_entries(window))
 			report_missing(window);
 		MemoryContextSwitchTo(previous);
 		MemoryContextReset(context);

@@ -76,6 +76,7 @@ static const Setting settings_known[] = {
 	{"telemetry.mavlink_state_age", SETTING_DURATION, FIELD(mavlink_state_age_us), 0, 0, USECS_PER_DAY, "00:00:05"},
 	PARTITION_SETTINGS(telemetry),
 	PARTITION_SETTINGS(audit),
+	PARTITION_SETTINGS(security_events),
 };
 
 static SentientSettings settings_cached;

@@ -31,6 +31,7 @@ typedef struct SentientSettings
 	int64		mavlink_state_age_us;	/* telemetry.mavlink_state_age: oldest value a sample is made of */
 	PartitionSettings telemetry;	/* telemetry.drone_telemetry */
 	PartitionSettings audit;	/* audit.log */
+	PartitionSettings security_events;	/* audit.security_events */
 } SentientSettings;
 
 extern void settings_init(void);

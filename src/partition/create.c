@@ -84,8 +84,17 @@ partition_create(const ManagedTable *table, Oid parent, TimestampTz time, bool s
 	made.name = partition_name(&plan, made.lower, &first_choice);
 	move = default_holds(&plan, made.lower, made.upper);
 
-	if (made.clipped || move || !first_choice || !partman_create_partition(table, made.lower))
-		made.moved = partition_build(&plan, &made, move);
+	managed_making = true;
+	PG_TRY();
+	{
+		if (made.clipped || move || !first_choice || !partman_create_partition(table, made.lower))
+			made.moved = partition_build(&plan, &made, move);
+	}
+	PG_FINALLY();
+	{
+		managed_making = false;
+	}
+	PG_END_TRY();
 
 	CommandCounterIncrement();
 	if (!partition_there(table, parent, time, &check, NULL))

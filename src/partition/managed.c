@@ -15,7 +15,12 @@
  * in its way, but only while nothing has happened to it.  From then on the row
  * in sentient_edge.managed_tables is marked, and no worker makes a partition
  * until the table has all the indexes and triggers again that the install script
- * gave it: a partition made earlier would lack what the dump attaches later.
+ * gave it, and all foreign keys are enforced again, which is the end of a restore:
+ * a partition made earlier would lack what the dump attaches later.
+ *
+ * Security events come at any time, during a restore as well.  What is in their
+ * table when it makes way, and what comes until the restore has ended, waits in a
+ * table of its own.
  */
 #include "postgres.h"
 
@@ -51,9 +56,11 @@
 const ManagedTable managed_tables[MANAGED_TABLES] = {
 	{"telemetry", "drone_telemetry", "recorded_at", offsetof(SentientSettings, telemetry)},
 	{"audit", "log", "occurred_at", offsetof(SentientSettings, audit)},
+	{"audit", "security_events", "occurred_at", offsetof(SentientSettings, security_events), "audit.restore_events"},
 };
 
 bool		managed_housekeeping = false;
+bool		managed_making = false;
 
 PG_FUNCTION_INFO_V1(adopt_partitioned_table);
 PG_FUNCTION_INFO_V1(ddl_starts);
@@ -67,6 +74,12 @@ bool
 partition_housekeeping(void)
 {
 	return managed_housekeeping;
+}
+
+bool
+partition_making(void)
+{
+	return managed_making;
 }
 
 char *
@@ -114,6 +127,16 @@ managed_find(Oid relid)
 	return NULL;
 }
 
+bool
+managed_restoring(const ManagedTable *table)
+{
+	Oid			types[1] = {TEXTOID};
+	Datum		values[1] = {CStringGetTextDatum(managed_name(table))};
+
+	return sql_query("SELECT FROM sentient_edge.managed_tables WHERE table_name = $1 AND restored_at IS NOT NULL",
+					 1, types, values) > 0;
+}
+
 ManagedState
 managed_state(const ManagedTable *table, Relation parent, bool declare_complete)
 {
@@ -131,6 +154,7 @@ managed_state(const ManagedTable *table, Relation parent, bool declare_complete)
 				  " (SELECT count(*) FILTER (WHERE i.indisvalid) >= m.indexes AND bool_and(i.indisvalid)"
 				  "    FROM pg_index i WHERE i.indrelid = $2)"
 				  " AND (SELECT count(*) FROM pg_trigger t WHERE t.tgrelid = $2 AND NOT t.tgisinternal) >= m.triggers"
+				  " AND (m.restored_at IS NULL OR NOT EXISTS (SELECT FROM sentient_edge.foreign_keys f WHERE NOT f.is_enforced))"
 				  " FROM sentient_edge.managed_tables m WHERE m.table_name = $1", 2, types, values) != 1)
 		return MANAGED_BROKEN;
 	if (DatumGetBool(sql_value(0, 0, &isnull)))
@@ -142,6 +166,21 @@ managed_state(const ManagedTable *table, Relation parent, bool declare_complete)
 		depend_on_extension(RelationGetRelid(parent), sql_extension());
 		(void) sql_query("UPDATE sentient_edge.managed_tables SET restored_at = NULL WHERE table_name = $1",
 						 1, types, values);
+		if (table->waiting != NULL && partition_restored_hook != NULL)
+		{
+			bool		before = managed_housekeeping;
+
+			managed_housekeeping = true;
+			PG_TRY();
+			{
+				partition_restored_hook(RelationGetRelid(parent));
+			}
+			PG_FINALLY();
+			{
+				managed_housekeeping = before;
+			}
+			PG_END_TRY();
+		}
 		return managed_state(table, parent, false);
 	}
 	return DatumGetBool(sql_value(0, 1, &isnull)) ? MANAGED_READY : MANAGED_BROKEN;
@@ -246,14 +285,18 @@ ddl_starts(PG_FUNCTION_ARGS)
 	PG_RETURN_NULL();
 }
 
-/* Drop a table that nothing is in. */
+/* Drop a table that nothing is in, or whose rows can wait elsewhere. */
 static void
 make_way(const ManagedTable *table)
 {
+	char	   *name = quote_qualified_identifier(table->schema, table->name);
+
+	if (table->waiting != NULL)
+		(void) sql_query(psprintf("INSERT INTO %s SELECT * FROM %s ON CONFLICT DO NOTHING", table->waiting, name), 0, NULL, NULL);
 	managed_housekeeping = true;
 	PG_TRY();
 	{
-		(void) sql_query(psprintf("DROP TABLE %s", quote_qualified_identifier(table->schema, table->name)), 0, NULL, NULL);
+		(void) sql_query(psprintf("DROP TABLE %s", name), 0, NULL, NULL);
 	}
 	PG_FINALLY();
 	{
@@ -295,9 +338,9 @@ restore_creates(CreateStmt *statement)
 		Datum		values[1] = {CStringGetTextDatum(managed_name(table))};
 
 		table_close(parent, AccessShareLock);
-		make_way(table);
 		(void) sql_query("UPDATE sentient_edge.managed_tables SET restored_at = statement_timestamp() WHERE table_name = $1",
 						 1, types, values);
+		make_way(table);
 		ereport(DEBUG1, (errmsg_internal("dropped pristine table \"%s.%s\" for the one that is restored",
 										 table->schema, table->name)));
 	}
@@ -306,7 +349,7 @@ restore_creates(CreateStmt *statement)
 	sql_end(&scope);
 }
 
-/* Is the table as the install script left it: nothing in it, nothing registered? */
+/* Is the table as the install script left it: no rows but such as can wait, nothing registered? */
 static bool
 managed_pristine(const ManagedTable *table, Relation parent)
 {
@@ -315,8 +358,9 @@ managed_pristine(const ManagedTable *table, Relation parent)
 
 	if (!OidIsValid(default_relid) || partition_list(parent, &ranges) > 0 || partman_registered(table))
 		return false;
-	return sql_query(psprintf("SELECT FROM %s LIMIT 1", quote_qualified_identifier(table->schema, table->name)),
-					 0, NULL, NULL) == 0;
+	return table->waiting != NULL ||
+		sql_query(psprintf("SELECT FROM %s LIMIT 1", quote_qualified_identifier(table->schema, table->name)),
+				  0, NULL, NULL) == 0;
 }
 
 /*

@@ -16,13 +16,15 @@ typedef struct ManagedTable
 	const char *name;
 	const char *control;		/* the timestamptz column that it is partitioned by */
 	size_t		settings_offset;	/* of its PartitionSettings in SentientSettings */
+	const char *waiting;		/* where rows wait while a dump is restored; NULL: there are none then */
 } ManagedTable;
 
-#define MANAGED_TABLES			2
+#define MANAGED_TABLES			3
 extern const ManagedTable managed_tables[MANAGED_TABLES];
 
-/* What partition_housekeeping() tells; set under PG_TRY. */
+/* What partition_housekeeping() and partition_making() tell; set under PG_TRY. */
 extern bool managed_housekeeping;
+extern bool managed_making;
 
 /* "telemetry.drone_telemetry", as pg_partman writes it. */
 extern char *managed_name(const ManagedTable *table);
@@ -31,6 +33,9 @@ extern const PartitionSettings *managed_settings(const ManagedTable *table);
 
 /* Its oid, or InvalidOid. */
 extern Oid	managed_relid(const ManagedTable *table);
+
+/* Is a dump being restored into it, as far as is known? */
+extern bool managed_restoring(const ManagedTable *table);
 
 /* Open and lock it; NULL when it is not there or is not partitioned as it should be. */
 extern Relation managed_open(const ManagedTable *table, LOCKMODE lockmode);

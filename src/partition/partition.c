@@ -20,6 +20,7 @@ int			partition_lock_timeout = 200;
 int			partition_wait = 3000;
 int			partition_maintenance_interval = 300;
 
+void		(*partition_restored_hook) (Oid parent) = NULL;
 void		(*partition_retire_hook) (Oid parent, TimestampTz before, const Oid *partitions, int npartitions) = NULL;
 
 PG_FUNCTION_INFO_V1(partition_ranges);

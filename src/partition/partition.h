@@ -51,10 +51,19 @@ extern void partition_request_drain(Oid parent);
  */
 extern bool partition_housekeeping(void);
 
+/* True while a partition is made: for event triggers, to which that is no DDL of anybody's. */
+extern bool partition_making(void);
+
 /*
  * Called in the transaction that detaches or drops partitions for their age, just
  * before: none of their rows is of that time or later.
  */
 extern void (*partition_retire_hook) (Oid parent, TimestampTz before, const Oid *partitions, int npartitions);
+
+/*
+ * Called, inside a sql_begin scope, in the transaction that ends the restore of a
+ * table whose rows have waited meanwhile: moves them there.
+ */
+extern void (*partition_restored_hook) (Oid parent);
 
 #endif							/* SENTIENT_PARTITION_H */

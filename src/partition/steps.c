@@ -42,7 +42,8 @@ step_prepare(Step *step, Oid parent)
 	Relation	rel;
 	ManagedState state;
 
-	if (!registered && !step->maintenance->may_register)
+	/* A restore that has ended is noticed, whether or not pg_partman knows the table. */
+	if (!registered && !step->maintenance->may_register && !managed_restoring(step->table))
 	{
 		step->done = true;
 		return;

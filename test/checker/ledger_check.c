@@ -32,6 +32,10 @@
 #define AT_NUMBER				8
 #define AT_PREVIOUS				16
 #define AT_ROOT					48
+#define AT_FLAGS				140
+#define HOLDS_EVENTS			2
+/* The first of the bytes of a security event. */
+#define CANONICAL_EVENT			0x02
 
 static void
 wrong(const char *format,...)
@@ -178,6 +182,15 @@ number_at(const uint8_t *bytes)
 	return number;
 }
 
+static char *
+need_one_of(const char *json, const char *name, const char *other)
+{
+	const char *at = json;
+	char	   *value = value_of(&at, name);
+
+	return value != NULL ? value : need(json, other);
+}
+
 static void
 check_proof(const char *json, const uint8_t key[HASH])
 {
@@ -224,8 +237,12 @@ check_proof(const char *json, const uint8_t key[HASH])
 	fixed_bytes(need(json, "signature"), signature, SIGNATURE);
 	if (!block_signature_fits(key, wanted, signature))
 		wrong("the block was not signed with that key");
-	printf("entry %s is in block %llu, %d steps below its root; the block was signed with that key\n",
-		   need(json, "audit_id"), (unsigned long long) number_at(header + AT_NUMBER), steps);
+
+	/* What the bytes say they are, and what the block says it holds, must agree. */
+	if (entry_bytes == 0 || (entry[0] == CANONICAL_EVENT) != ((header[AT_FLAGS] & HOLDS_EVENTS) != 0))
+		wrong("the block does not hold what the proof is of");
+	printf("%s %s is in block %llu, %d steps below its root; the block was signed with that key\n",
+		   entry[0] == CANONICAL_EVENT ? "event" : "entry", need_one_of(json, "audit_id", "event_id"), (unsigned long long) number_at(header + AT_NUMBER), steps);
 }
 
 static void

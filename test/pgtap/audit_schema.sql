@@ -47,7 +47,7 @@ SELECT ok((SELECT string_agg(line, E'\n') FROM pg_temp.plan_of($$SELECT 1 FROM a
 INSERT INTO audit.blocks (block_number, previous_hash, merkle_root, block_hash, entry_count, total_entries, entry_ids, leaf_hashes,
 	min_audit_id, max_audit_id, first_occurred_at, last_occurred_at, system_identifier)
 VALUES (1000000, sha256('p'), sha256('m'), sha256('b'), 2, 2, '{1,2}', sha256('1') || sha256('2'), 1, 2, now(), now(), 1);
-SELECT throws_ok($$INSERT INTO audit.blocks SELECT 1000001, format_version, previous_hash, merkle_root, sha256('c'), entry_count, total_entries, entry_ids, leaf_hashes,
+SELECT throws_ok($$INSERT INTO audit.blocks SELECT 1000001, format_version, previous_hash, merkle_root, sha256('c'), entry_count, total_entries, entry_ids, event_ids, leaf_hashes,
 	min_audit_id, max_audit_id, first_occurred_at, last_occurred_at, sealed_at, system_identifier FROM audit.blocks WHERE block_number = 1000000$$,
 	'23505', NULL, 'the chain does not fork');
 SELECT throws_ok('DELETE FROM audit.blocks', '42501', NULL, 'it does not shrink either');

@@ -51,6 +51,7 @@ $source->safe_psql('fleet',
 my %queries = (
 	'samples' => 'SELECT count(*), md5(string_agg(t::text, E\'\n\' ORDER BY drone_id, recorded_at)) FROM telemetry.drone_telemetry t',
 	'audit entries' => 'SELECT count(*), md5(string_agg(l::text, E\'\n\' ORDER BY audit_id)) FROM audit.log l',
+	'security events' => 'SELECT count(*) > 0, count(*), md5(string_agg(e::text, E\'\n\' ORDER BY event_id)) FROM audit.security_events e WHERE occurred_at < to_timestamp(' . (time - 200 * 86400) . ')',
 	'partitions' => "SELECT parent, name, range FROM telemetry.partitions ORDER BY 1, 2",
 	'audited tables' => 'SELECT table_name::text, state, exclude, mask FROM audit.audited_tables ORDER BY 1',
 	'triggers of an audited table' => "SELECT tgrelid::regclass::text, tgname, tgenabled FROM pg_trigger WHERE tgrelid IN ('public.owned'::regclass, 'public.owned_1'::regclass) ORDER BY 1, 2",
@@ -58,8 +59,8 @@ my %queries = (
 	'drones' => 'SELECT d::text FROM core.drones d ORDER BY 1',
 	'latest states' => 'SELECT l::text FROM telemetry.drone_latest l ORDER BY 1',
 	'indexes' => "SELECT i.indexrelid::regclass::text, i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid WHERE c.relnamespace IN ('telemetry'::regnamespace, 'audit'::regnamespace) ORDER BY 1",
-	'triggers' => "SELECT tgrelid::regclass::text, tgname, tgenabled FROM pg_trigger WHERE tgrelid IN ('telemetry.drone_telemetry'::regclass, 'audit.log'::regclass) ORDER BY 1, 2",
-	'privileges' => "SELECT c.oid::regclass::text, g::text FROM pg_class c LEFT JOIN LATERAL unnest(c.relacl) g ON true WHERE c.oid IN ('telemetry.drone_telemetry'::regclass, 'telemetry.drone_telemetry_default'::regclass, 'audit.log'::regclass, 'audit.log_default'::regclass) ORDER BY 1, 2");
+	'triggers' => "SELECT tgrelid::regclass::text, tgname, tgenabled FROM pg_trigger WHERE tgrelid IN ('telemetry.drone_telemetry'::regclass, 'audit.log'::regclass, 'audit.security_events'::regclass, 'audit.security_events_default'::regclass) ORDER BY 1, 2",
+	'privileges' => "SELECT c.oid::regclass::text, g::text FROM pg_class c LEFT JOIN LATERAL unnest(c.relacl) g ON true WHERE c.oid IN ('telemetry.drone_telemetry'::regclass, 'telemetry.drone_telemetry_default'::regclass, 'audit.log'::regclass, 'audit.log_default'::regclass, 'audit.security_events'::regclass, 'audit.security_events_default'::regclass) ORDER BY 1, 2");
 my %expected = map { $_ => $source->safe_psql('fleet', $queries{$_}) } keys %queries;
 
 my $dump = $source->basedir . '/fleet';

@@ -15,7 +15,8 @@ use SentientEdge;
 
 my $folder = PostgreSQL::Test::Utils::tempdir();
 my $findings = q{SELECT string_agg(concat_ws(' ', finding, block_number, audit_id), ', ' ORDER BY finding, block_number, audit_id) FROM };
-my $unsealed = 'SELECT count(*) FROM audit.log l WHERE NOT EXISTS (SELECT FROM audit.blocks b WHERE l.audit_id = ANY (b.entry_ids))';
+my $unsealed = 'SELECT count(*) FROM audit.log l WHERE NOT EXISTS (SELECT FROM audit.blocks b, unnest(b.entry_ids) AS e (id) WHERE e.id = l.audit_id)';
+my $unsealed_events = 'SELECT count(*) FROM audit.security_events l WHERE NOT EXISTS (SELECT FROM audit.blocks b, unnest(b.event_ids) AS e (id) WHERE e.id = l.event_id)';
 
 my $node = sentient_server('life', durable => 1, init => { allows_streaming => 1 },
 	conf => "max_prepared_transactions = 4\nsentient_edge.anchor_interval = 1\nsentient_edge.anchor_timeout = 500");
@@ -57,7 +58,7 @@ for my $id (10 .. 13)
 	ask('SELECT audit.seal()');
 }
 clean('others are sealed while a transaction is open, and another prepared');
-is(block_of(13) - block_of(10), 3, 'in blocks of their own');
+is(ask('SELECT count(DISTINCT b) FROM unnest(ARRAY[' . join(', ', map { block_of($_) } 10 .. 13) . ']) AS b'), 4, 'in blocks of their own');
 $late->query_safe("INSERT INTO public.ship VALUES (5, 'later', 0)");
 $late->query_safe('COMMIT');
 $late->quit;
@@ -117,7 +118,12 @@ for my $turn (1 .. 3)
 sealed('after three crashes of the sealing process');
 clean('nothing is wrong');
 is(ask('SELECT count(*) = count(DISTINCT id) FROM audit.blocks, unnest(entry_ids) id'), 't', 'and nothing doubled');
-is(ask("SELECT (SELECT sum(entry_count) FROM audit.blocks) - (SELECT count(*) FROM audit.log)"), '0', 'nothing is missing');
+is(ask('SELECT count(*) = count(DISTINCT id) FROM audit.blocks, unnest(event_ids) id'), 't', 'no event either');
+is(ask("SELECT (SELECT sum(cardinality(entry_ids)) FROM audit.blocks) - (SELECT count(*) FROM audit.log)"), '0', 'nothing is missing');
+is(ask("SELECT coalesce(sum(entry_count) FILTER (WHERE holds_events), 0) > 0, sum(entry_count) - sum(cardinality(entry_ids) + cardinality(event_ids)) FROM audit.blocks"),
+	't|0', 'there are blocks of events');
+is(ask("SELECT count(*) FROM audit.security_events WHERE event_id IN (SELECT unnest(event_ids) FROM audit.blocks)") - ask("SELECT sum(cardinality(event_ids)) FROM audit.blocks"), 0,
+	'with no event that is not there');
 
 # ---- sinks ----
 
@@ -159,6 +165,35 @@ like(($node->psql('fleet', "SELECT audit.set_anchor_sink('x', 'table', '{public.
 ask("SET ROLE watcher; SELECT audit.set_anchor_sink('mine', 'table', '{public.mine}')");
 like(ask(q{SELECT string_agg(sink_name, ',') FROM audit.export_digest() WHERE exported}), qr/mine/, 'an administrator sets a table that he may insert into');
 is(ask(q{SELECT string_agg(audit.drop_anchor_sink(sink_name)::text, ',') FROM audit.anchor_sinks}), join(',', ('true') x 7), 'sinks are dropped');
+
+# ---- a table of another server, by postgres_fdw ----
+
+$node->safe_psql('postgres', 'CREATE DATABASE vault');
+$node->safe_psql('vault', 'CREATE TABLE public.kept (received_at timestamptz DEFAULT clock_timestamp(), digest jsonb NOT NULL)');
+ask("CREATE EXTENSION postgres_fdw; CREATE SERVER vault FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '" . $node->host . "', port '" . $node->port . "', dbname 'vault');
+	CREATE USER MAPPING FOR CURRENT_USER SERVER vault;
+	CREATE FOREIGN TABLE public.far_kept (digest jsonb) SERVER vault OPTIONS (schema_name 'public', table_name 'kept');
+	SELECT audit.set_anchor_sink('far', 'table', '{public.far_kept}'), audit.set_anchor_sink('near', 'table', '{public.kept}')");
+my $vault = q{SELECT coalesce(max((digest->>'block')::bigint), -1) FROM public.kept};
+sub in_vault { return $node->safe_psql('vault', $vault); }
+ship(21);
+sealed('an entry for the vault');
+sentient_wait($node, 'vault', "SELECT ($vault) >= " . block_of(21), 'the worker exports to a foreign table');
+$node->safe_psql('postgres', 'ALTER DATABASE vault ALLOW_CONNECTIONS false');
+my $at = ask(q{SELECT failures FROM audit.anchor_exports WHERE sink_name = 'far'});
+my $near = ask(q{SELECT exports FROM audit.anchor_exports WHERE sink_name = 'near'});
+ship($_) for 22 .. 23;
+sealed('entries while the vault is down');
+sentient_wait($node, 'fleet', "SELECT failures >= $at + 2 AND last_error LIKE '%vault%' AND last_error_at > last_success_at FROM audit.anchor_exports WHERE sink_name = 'far'",
+	'a sink that is down shows, with the reason, and is tried again');
+like(ask(q{SELECT string_agg(error, ',') FROM audit.export_digest() WHERE sink_name = 'far' AND NOT exported}), qr/could not connect to server "vault"/, 'also to who exports now');
+cmp_ok(ask(q{SELECT exports FROM audit.anchor_exports WHERE sink_name = 'near'}), '>', $near, 'the other sink has its digests');
+$node->safe_psql('postgres', 'ALTER DATABASE vault ALLOW_CONNECTIONS true');
+sentient_wait($node, 'vault', "SELECT ($vault) >= " . block_of(23), 'when it is up again, it gets a digest that covers all');
+is(ask(q{SELECT last_block_number IS NOT NULL AND last_success_at > last_error_at FROM audit.anchor_exports WHERE sink_name = 'far'}), 't', 'and that shows, too');
+my @digests = split /\n/, $node->safe_psql('vault', 'SELECT digest FROM public.kept');
+is(ask("$findings audit.verify_digest('$_')"), '', 'a digest of the vault fits') for @digests[ 0, -1 ];
+is(ask(q{SELECT count(audit.drop_anchor_sink(sink_name)) FROM audit.anchor_sinks}), '2', 'both sinks are dropped');
 
 # ---- a standby ----
 
@@ -227,8 +262,10 @@ $standby->stop;
 $standby->start;
 my $refused = ask('SELECT refused FROM audit.seal()', $standby);
 my $unkeyed = entry_of(60, $standby);
-is(ask("$findings audit.verify()", $standby), "unkeyed_entry $unkeyed", 'an entry that was written without the key is reported');
-is(ask('SELECT blocks, entries FROM audit.seal(true)', $standby), '1|1', 'until an administrator accepts it');
+is(ask("$findings audit.verify() WHERE finding <> 'unkeyed_event'", $standby), "unkeyed_entry $unkeyed", 'an entry that was written without the key is reported');
+is(ask("SELECT count(*) > 0 AND bool_and(e.mac IS NULL) FROM audit.verify() v JOIN audit.security_events e USING (event_id) WHERE v.finding = 'unkeyed_event'", $standby),
+	't', 'so are events, of logins');
+is(ask('SELECT entries FROM audit.seal(true)', $standby), '1', 'until an administrator accepts it');
 is(ask("SELECT accepts_unkeyed, entry_count FROM audit.blocks WHERE $unkeyed = ANY (entry_ids)", $standby), 't|1', 'which its block says');
 clean('then all is well', $standby);
 ship(61, $standby);
@@ -248,7 +285,7 @@ $standby->stop;
 	ask("SELECT audit.enable('public.ship')", $plain);
 	ship($_, $plain) for 1 .. 3;
 	sealed('without any key', $plain);
-	is(ask('SELECT count(signature), count(mac) FROM audit.blocks, audit.log', $plain), '0|0', 'unsigned');
+	is(ask('SELECT (SELECT count(signature) FROM audit.blocks), (SELECT count(mac) FROM audit.log), (SELECT count(mac) FROM audit.security_events)', $plain), '0|0|0', 'unsigned');
 	clean('but chained', $plain);
 	unlike(ask('SELECT audit.digest()', $plain), qr/signature/, 'its digest is unsigned');
 	$plain->stop;

@@ -6,12 +6,13 @@ use warnings FATAL => 'all';
 
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 use SentientEdge;
 
 my $node = sentient_server('events', durable => 1,
 	init => { allows_streaming => 1, auth_extra => [ '--create-role', 'gast' ] },
-	conf => "sentient_edge.audit_event_window = 1\nsentient_edge.audit_event_slots = 64\nlisten_addresses = '127.0.0.1'");
+	conf => "sentient_edge.audit_event_window = 1\nsentient_edge.partition_maintenance_interval = 2\nsentient_edge.audit_event_slots = 64\nlisten_addresses = '127.0.0.1'");
 sentient_database($node, 'fleet');
 sentient_wait($node, 'fleet', "SELECT count(*) > 0 FROM sentient_edge.workers WHERE worker = 'security events' AND runs > 0", 'the job runs');
 
@@ -198,9 +199,112 @@ $node->restart;
 sentient_wait($node, 'fleet', "SELECT coalesce(sum(event_count), 0) = 5 FROM audit.security_events WHERE username = 'restarting'", 'a restart loses nothing');
 my $scheduler = $node->safe_psql('fleet', "SELECT pid FROM sentient_edge.workers WHERE worker = 'scheduler' AND database = 'fleet'");
 kill 'KILL', $scheduler;
-$node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE datname = 'fleet' AND backend_type = 'sentient_edge scheduler' AND pid <> $scheduler");
+# Not through poll_query_until: psql may be gone before its standard input is written.
+my $back = '';
+for (1 .. 1800)
+{
+	IPC::Run::run([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c',
+		"SELECT count(*) = 1 FROM pg_stat_activity WHERE datname = 'fleet' AND backend_type = 'sentient_edge scheduler' AND pid <> $scheduler" ],
+		'<', '/dev/null', '>', \$back, '2>', '/dev/null');
+	last if $back eq "t\n";
+	usleep(100_000);
+}
+is($back, "t\n", 'the scheduler is back after kill -9');
 connect_as('revenant', 'fleet');
 event('login', "username = 'revenant'", 'after kill -9 events are written again');
+
+# ---- a file of waiting events that is torn, foreign, or holds anything ----
+my $file = $node->data_dir . '/pg_stat/sentient_edge_events.stat';
+sub with_file
+{
+	my ($spoil, $what) = @_;
+	my $lost = count_of("event_type = 'events_lost' AND message LIKE '%file is damaged'");
+
+	connect_as('waiting', 'fleet') for 1 .. 3;
+	$node->stop;
+	my $bytes = -f $file ? slurp_file($file) : '';
+	open my $out, '>:raw', $file or die "$file: $!";
+	print $out $spoil->($bytes);
+	close $out;
+	$node->start;
+	sentient_wait($node, 'fleet', "SELECT coalesce(sum(event_count), 0) > $lost FROM audit.security_events WHERE event_type = 'events_lost' AND message LIKE '%file is damaged'",
+		"$what: is told by an event");
+	ok(!-f $file, "$what: the file is gone");
+	connect_as('goes on', 'fleet');
+	event('login', "username = 'goes on'", "$what: events are written as ever");
+	return;
+}
+with_file(sub { return '' }, 'an empty file');
+with_file(sub { return substr($_[0], 0, length($_[0]) - 100) }, 'a torn file');
+with_file(sub { my ($b) = @_; substr($b, 60, 4) = "\xff\xfe\xfd\xfc"; return $b }, 'a changed byte');
+with_file(sub { return "\xff" x 5000 }, 'bytes of something else');
+with_file(sub { return substr($_[0], 0, 12) . "\xff\xff\xff\x7f" . substr($_[0], 16) }, 'a count without end');
+# Whoever can write the file can compute its checksum: what an event says is looked at, too.
+sub crc32c
+{
+	my $crc = 0xffffffff;
+	for my $byte (unpack 'C*', shift)
+	{
+		$crc ^= $byte;
+		$crc = $crc & 1 ? ($crc >> 1) ^ 0x82f63b78 : $crc >> 1 for 1 .. 8;
+	}
+	return pack 'L', $crc ^ 0xffffffff;
+}
+with_file(
+	sub {
+		my ($bytes) = @_;
+		my $event_bytes = unpack 'x8 L', $bytes;
+		my $event = substr $bytes, 16, $event_bytes;
+		my $header = substr($bytes, 0, 12) . pack 'L', 1;
+
+		# the members of the details, and the strings, no longer end
+		substr($event, 64, 3 * 64) = "\xff" x (3 * 64);
+		return $header . $event . crc32c($event . $header);
+	},
+	'an event that is none');
+
+# ---- an event that cannot be written: what it tells of fails ----
+$node->safe_psql('fleet', "ALTER TABLE audit.security_events ADD CONSTRAINT refused CHECK (object NOT LIKE '%refused%') NOT VALID");
+for my $command ('CREATE TABLE public.refused ()', 'CREATE ROLE refused', 'GRANT pg_monitor TO refused_not', 'CREATE FUNCTION public.refused() RETURNS int LANGUAGE sql AS $$SELECT 1$$')
+{
+	isnt(($node->psql('fleet', $command))[0], 0, "fails with its event: $command");
+}
+is($node->safe_psql('fleet', "SELECT to_regclass('public.refused') IS NULL AND to_regprocedure('public.refused()') IS NULL AND to_regrole('refused') IS NULL"), 't', 'nothing was made');
+$node->safe_psql('fleet', 'ALTER TABLE audit.security_events DROP CONSTRAINT refused');
+$node->safe_psql('fleet', 'CREATE TABLE public.refused ()');
+
+# ---- tablespaces, what roles own, replication ----
+my $space = $node->basedir . '/space';
+mkdir $space or die "$space: $!";
+$node->safe_psql('fleet', "CREATE TABLESPACE far LOCATION '$space'");
+$node->safe_psql('fleet', 'ALTER TABLESPACE far SET (seq_page_cost = 2)');
+$node->safe_psql('fleet', 'ALTER TABLESPACE far RENAME TO farther');
+$node->safe_psql('fleet', 'CREATE TABLE public.distant (id int) TABLESPACE farther');
+$node->safe_psql('fleet', 'DROP TABLE public.distant');
+$node->safe_psql('fleet', 'DROP TABLESPACE farther');
+event('database_changed', "object = '$_->[0]' AND details->>'command' = '$_->[1]'", $_->[1])
+  for [ 'far', 'CREATE TABLESPACE' ], [ 'far', 'ALTER TABLESPACE' ], [ 'farther', 'DROP TABLESPACE' ];
+is(count_of("event_type = 'database_changed' AND details->>'options' = 'seq_page_cost'"), '1', 'an option of a tablespace');
+$node->psql('fleet', "CREATE TABLESPACE nowhere LOCATION '/no/such/folder'");
+event('database_changed', "NOT succeeded AND object = 'nowhere'", 'a tablespace that is not made');
+$node->safe_psql('fleet', q{CREATE ROLE leaver; CREATE ROLE heir;
+	CREATE TABLE public.left_behind (); ALTER TABLE public.left_behind OWNER TO leaver; GRANT SELECT ON cargo TO leaver;
+	REASSIGN OWNED BY leaver TO heir; DROP OWNED BY leaver; DROP OWNED BY heir});
+event('role_changed', "object = 'leaver' AND details->>'command' = 'REASSIGN OWNED' AND details->>'to' = 'heir'", 'REASSIGN OWNED');
+event('role_changed', "object = '$_' AND details->>'command' = 'DROP OWNED'", "DROP OWNED BY $_") for qw(leaver heir);
+event('ddl', "object = 'public.left_behind' AND details->>'command' = 'DROP OWNED'", 'and what it dropped');
+
+ok(IPC::Run::run([ 'psql', '-XAtq', '-d', $node->connstr('fleet') . ' replication=true', '-c', 'IDENTIFY_SYSTEM' ], '>', \my $identified, '2>', \my $trouble), 'a replication connection');
+event('login', "succeeded AND details->>'replication' = 'on'", 'is an event');
+$node->safe_psql('postgres', q{CREATE ROLE copier LOGIN PASSWORD 'canary-copier'});
+$node->append_conf('pg_hba.conf', 'host replication all 127.0.0.1/32 scram-sha-256');
+$node->reload;
+{
+	local $ENV{PGPASSWORD} = 'canary-copier';
+	ok(!IPC::Run::run([ 'psql', '-XAtq', '-d', 'host=127.0.0.1 port=' . $node->port . ' user=copier replication=true', '-c', 'IDENTIFY_SYSTEM' ],
+		'>', \$identified, '2>', \$trouble), 'a role without the right to replicate');
+}
+event('login', "NOT succeeded AND username = 'copier'", 'is one, too');
 
 # ---- the database can be dropped and renamed ----
 $node->safe_psql('postgres', 'CREATE DATABASE copy TEMPLATE fleet');
@@ -218,8 +322,11 @@ $node->safe_psql('postgres', 'CREATE DATABASE restored');
 command_ok([ 'pg_restore', '-j', '2', '-d', $node->connstr('restored'), "$dump.custom" ], 'pg_restore');
 sentient_wait($node, 'restored', "SELECT count(*) > 0 FROM audit.security_events WHERE event_type = 'restore'", 'the restore is an event');
 my $since = $node->safe_psql('restored', "SELECT min(occurred_at) FROM audit.security_events WHERE event_type = 'restore'");
-is($node->safe_psql('restored', "SELECT count(*) FROM audit.security_events WHERE event_type = 'ddl' AND details->>'command' = 'CREATE TABLE' AND occurred_at > '$since'"),
-	'0', 'its commands are not events');
+is($node->safe_psql('restored', "SELECT bool_and(details->>'restore' = 'true') AND bool_or(object = 'public.cargo') FROM audit.security_events WHERE event_type = 'ddl' AND details->>'command' = 'CREATE TABLE' AND occurred_at > '$since'"),
+	't', 'its commands are events that say so');
+is($node->safe_psql('restored', 'SELECT count(*) FROM audit.restore_events'), '0', 'which have come to where they belong');
+$node->safe_psql('restored', 'CREATE TABLE after_all ()');
+is($node->safe_psql('restored', "SELECT details ? 'restore' FROM audit.security_events WHERE object = 'public.after_all'"), 'f', 'later ones are not of the restore');
 is($node->safe_psql('restored', 'SELECT count(*) FROM dumped WHERE row NOT IN (SELECT md5(e::text) FROM audit.security_events e)'),
 	'0', 'the events of the dump are equal');
 is($node->safe_psql('restored', 'SELECT watched_table, rows_threshold FROM audit.watched_tables'), 'cargo|1000', 'watched tables are restored');

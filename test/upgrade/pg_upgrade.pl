@@ -51,7 +51,7 @@ my %state = (
 	settings => 'SELECT name, value FROM sentient_edge.settings ORDER BY name',
 	partitions => "SELECT inhrelid::regclass, pg_get_expr(relpartbound, inhrelid)
 		FROM pg_inherits JOIN pg_class ON oid = inhrelid
-		WHERE inhparent IN ('telemetry.drone_telemetry'::regclass, 'audit.log'::regclass)
+		WHERE inhparent IN ('telemetry.drone_telemetry'::regclass, 'audit.log'::regclass, 'audit.security_events'::regclass)
 		ORDER BY inhrelid::regclass::text",
 	# PostgreSQL 17 does not list row types and array types of members any more; the
 	# automatic dependencies of the partitioned tables come back when they are needed
