@@ -282,7 +282,7 @@ reserve_in_pool(QueueRequest *request, Size bytes)
 	}
 	PG_CATCH();
 	{
-		queue_abandon();
+		(void) queue_abandon();
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
@@ -411,7 +411,7 @@ queue_push(QueueRequest *request)
 
 	if (number == QUEUE_NONE)
 	{
-		queue_abandon();
+		(void) queue_abandon();
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("telemetry queue is in use by %d other databases", QUEUE_LANES),
@@ -469,14 +469,15 @@ queue_wait_for_answer(QueueRequest *request, long timeout_ms)
 	return (event & WL_TIMEOUT) == 0;
 }
 
-void
+bool
 queue_abandon(void)
 {
 	QueueRequest *request = held;
 	bool		ours;
+	bool		gone;
 
 	if (request == NULL)
-		return;
+		return true;
 	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
 	held = NULL;
 	if (request->state == SLOT_QUEUED || request->state == SLOT_TAKEN)
@@ -489,16 +490,18 @@ queue_abandon(void)
 	}
 	leave_gate(request);
 	ours = request->state != SLOT_TAKEN;
+	gone = request->state == SLOT_RESERVED;
 	if (!ours)
 		request->orphan = true;
 	LWLockRelease(queue->lock);
 	if (!ours)
-		return;
+		return false;
 	queue_free_payload(request);
 	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
 	queue_free_slot(request);
 	LWLockRelease(queue->lock);
 	ConditionVariableSignal(&queue->slot_freed);
+	return gone;
 }
 
 void
@@ -513,6 +516,6 @@ queue_leave(void)
 static void
 session_exits(int code, Datum arg)
 {
-	queue_abandon();
+	(void) queue_abandon();
 	queue_leave();
 }

@@ -84,9 +84,10 @@ extern bool queue_wait_for_answer(QueueRequest *request, long timeout_ms);
 
 /*
  * Give up the request that this session has, if any: it is gone, unless the
- * writer has taken it already, who then frees the slot.
+ * writer has taken it already, who then frees the slot.  False when it is, or
+ * may yet be, stored.
  */
-extern void queue_abandon(void);
+extern bool queue_abandon(void);
 
 /* The session is done with its request, durable or given up. */
 extern void queue_leave(void);

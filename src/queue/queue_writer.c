@@ -33,6 +33,7 @@ typedef struct Wakeup
 static int	spare_gate = GATE_NONE;
 
 static void writer_exits(int code, Datum arg);
+static void answer_requests(QueueRequest **requests, const QueueAnswer *answers, int n, Wakeup *wakeup);
 
 int
 queue_ensure_writer(void)
@@ -136,6 +137,7 @@ static void
 writer_exits(int code, Datum arg)
 {
 	QueueAnswer unknown = {.sqlerrcode = ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN};
+	char		space[offsetof(Wakeup, sessions) + sizeof(PGPROC *)] pg_attribute_aligned(MAXIMUM_ALIGNOF);
 
 	strlcpy(unknown.message, "the ingest writer ended before it could say whether the sample is stored",
 			sizeof(unknown.message));
@@ -150,7 +152,11 @@ writer_exits(int code, Datum arg)
 		taken = request->state == SLOT_TAKEN && request->lane == queue_writer_lane;
 		LWLockRelease(queue->lock);
 		if (taken)
-			queue_answer(&request, &unknown, 1);
+		{
+			/* Not from memory that may have run out: who is not answered waits for ever. */
+			memset(space, 0, sizeof(space));
+			answer_requests(&request, &unknown, 1, (Wakeup *) space);
+		}
 	}
 	LWLockAcquire(queue->lock, LW_EXCLUSIVE);
 	queue->lanes[queue_writer_lane].writer_pid = 0;
@@ -212,12 +218,6 @@ queue_take(QueueRequest **requests, int max)
 	return n;
 }
 
-static Wakeup *
-new_wakeup(int n)
-{
-	return palloc0(offsetof(Wakeup, sessions) + sizeof(PGPROC *) * (n + 1));
-}
-
 static void
 wake_up(QueueLane *lane, Wakeup *wakeup)
 {
@@ -230,7 +230,6 @@ wake_up(QueueLane *lane, Wakeup *wakeup)
 		SetLatch(&wakeup->sessions[i]->procLatch);
 	if (wakeup->slots_freed)
 		ConditionVariableBroadcast(&queue->slot_freed);
-	pfree(wakeup);
 }
 
 /* Give a request whose answer is complete back to its session; the caller holds the lock. */
@@ -260,12 +259,10 @@ answer_request(QueueRequest *request, Wakeup *wakeup)
 		wakeup->sessions[wakeup->nsessions++] = request->session;
 }
 
-void
-queue_answer(QueueRequest **requests, const QueueAnswer *answers, int n)
+/* The same for several; wakeup is zeroed and has room for n sessions. */
+static void
+answer_requests(QueueRequest **requests, const QueueAnswer *answers, int n, Wakeup *wakeup)
 {
-	QueueLane  *lane = &queue->lanes[queue_writer_lane];
-	Wakeup	   *wakeup = new_wakeup(n);
-
 	for (int i = 0; i < n; i++)
 	{
 		/* The payload is needed no longer. */
@@ -279,7 +276,16 @@ queue_answer(QueueRequest **requests, const QueueAnswer *answers, int n)
 		answer_request(requests[i], wakeup);
 	}
 	LWLockRelease(queue->lock);
-	wake_up(lane, wakeup);
+	wake_up(&queue->lanes[queue_writer_lane], wakeup);
+}
+
+void
+queue_answer(QueueRequest **requests, const QueueAnswer *answers, int n)
+{
+	Wakeup	   *wakeup = palloc0(offsetof(Wakeup, sessions) + sizeof(PGPROC *) * n);
+
+	answer_requests(requests, answers, n, wakeup);
+	pfree(wakeup);
 }
 
 void

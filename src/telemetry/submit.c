@@ -193,14 +193,18 @@ send_and_wait(QueueRequest *request)
 	PG_CATCH();
 	{
 		ErrorData  *error;
+		bool		gone = queue_abandon();
 
-		queue_abandon();
 		queue_leave();
 		/* What this file and the queue report themselves is rare enough to be told apart here. */
 		switch (geterrcode())
 		{
 			case ERRCODE_CONFIGURATION_LIMIT_EXCEEDED:
 			case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:
+				/* They say that nothing is stored, but a writer may have come at the last moment. */
+				if (gone)
+					PG_RE_THROW();
+				break;
 			case ERRCODE_T_R_DEADLOCK_DETECTED:
 				PG_RE_THROW();
 			default:
