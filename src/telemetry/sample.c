@@ -8,6 +8,7 @@
 
 #include <math.h>
 
+#include "common/shortest_dec.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -215,6 +216,7 @@ void
 sample_push_number(JsonbParseState **state, const char *key, double value)
 {
 	JsonbValue	v;
+	char		text[DOUBLE_SHORTEST_DECIMAL_LEN];
 
 	/* JSON cannot write these. */
 	if (isnan(value))
@@ -230,7 +232,10 @@ sample_push_number(JsonbParseState **state, const char *key, double value)
 
 	push_key(state, key);
 	v.type = jbvNumeric;
-	v.val.numeric = DatumGetNumeric(DirectFunctionCall1(float8_numeric, Float8GetDatum(value)));
+	/* All its digits, whatever extra_float_digits says: it is to be taken up again as it was. */
+	double_to_shortest_decimal_buf(value, text);
+	v.val.numeric = DatumGetNumeric(DirectFunctionCall3(numeric_in, CStringGetDatum(text),
+														ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 	pushJsonbValue(state, WJB_VALUE, &v);
 }
 
@@ -269,8 +274,9 @@ sample_push_jsonb(JsonbParseState **state, const char *key, Jsonb *value)
 static double
 shortest_double(float4 value)
 {
-	char	   *text = DatumGetCString(DirectFunctionCall1(float4out, Float4GetDatum(value)));
+	char		text[FLOAT_SHORTEST_DECIMAL_LEN];
 
+	float_to_shortest_decimal_buf(value, text);
 	return strtod(text, NULL);
 }
 
@@ -371,6 +377,8 @@ sample_fault_sqlstate(SampleFault fault)
 			return ERRCODE_DATETIME_FIELD_OVERFLOW;
 		case SAMPLE_UNKNOWN_DRONE:
 			return ERRCODE_FOREIGN_KEY_VIOLATION;
+		case SAMPLE_LEFT_OUT_BY_TRIGGER:
+			return ERRCODE_TRIGGERED_ACTION_EXCEPTION;
 		case SAMPLE_OK:
 			break;
 	}
@@ -402,6 +410,8 @@ sample_fault_reason(SampleFault fault, const Sample *sample, SampleColumn column
 			return psprintf("recorded_at %s is outside the accepted window", iso_time(sample->recorded_at));
 		case SAMPLE_UNKNOWN_DRONE:
 			return pstrdup("drone_id names no drone in core.drones");
+		case SAMPLE_LEFT_OUT_BY_TRIGGER:
+			return pstrdup("a trigger of telemetry.drone_telemetry left the row out");
 		case SAMPLE_OK:
 			break;
 	}

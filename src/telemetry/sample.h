@@ -76,6 +76,7 @@ typedef enum SampleFault
 	SAMPLE_OUT_OF_RANGE,
 	SAMPLE_OUTSIDE_WINDOW,		/* recorded_at too old or too far ahead */
 	SAMPLE_UNKNOWN_DRONE,
+	SAMPLE_LEFT_OUT_BY_TRIGGER,
 } SampleFault;
 
 /* What is known of a column: its name, and for a number its range. */
