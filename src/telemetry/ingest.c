@@ -16,7 +16,8 @@
  *	   unique violation means that another session stored the same sample after
  *	   we looked: the subtransaction is rolled back and steps 2 to 4 are done
  *	   again, now looking up every sample;
- *	5. rejected samples are written.
+ *	5. rejected samples are written, those among them that a trigger of the
+ *	   user's did not let in.
  *
  * Rows first and drone_latest last is the order in which plain INSERT and its
  * statement trigger come, too, so that the two do not deadlock.
@@ -56,6 +57,14 @@
 
 /* Attempts against sessions that store the same samples, before giving up. */
 #define MAX_ATTEMPTS	100
+
+/*
+ * Of these, such as may end in a deadlock.  An attempt that is rolled back gives up
+ * its own locks only: when those that the transaction held before are part of it,
+ * the next attempt ends likewise, after another deadlock_timeout.
+ */
+#define MAX_DEADLOCKS			10
+#define MAX_DEADLOCKS_LOCKED	2
 
 /* Samples are handed out from blocks, whose addresses stay. */
 #define BLOCK_SAMPLES	512
@@ -405,6 +414,11 @@ read_latest(IngestBatch *batch, bool unsure)
 				reject(batch, &staged->sample, SAMPLE_UNKNOWN_DRONE, 0, 0);
 			group->nsamples = 0;
 		}
+		else
+		{
+			for (StagedSample *staged = group->repeats; staged != NULL; staged = staged->next)
+				staged->state = SAMPLE_DUPLICATE;
+		}
 	}
 	latest_close(table);
 }
@@ -501,22 +515,43 @@ evaluate_group(void *arg, const LatestState *latest)
 }
 
 /*
+ * What repeats a sample that a trigger has left out repeats nothing.
+ */
+static void
+leave_out_repeats(DroneGroup *group)
+{
+	for (StagedSample *staged = group->first; staged != NULL; staged = staged->next)
+	{
+		if (staged->state != SAMPLE_LEFT_OUT)
+			continue;
+		for (StagedSample *repeat = group->repeats; repeat != NULL; repeat = repeat->next)
+		{
+			if (repeat->sample.recorded_at == staged->sample.recorded_at)
+				repeat->state = SAMPLE_LEFT_OUT;
+		}
+	}
+}
+
+/*
  * Count what became of a drone's samples and find the newest one stored.  What
- * went through the executor, the triggers have counted.
+ * went through the executor, perhaps changed by a trigger, the extension's own
+ * triggers have counted.
  */
 static void
 count_group(const DroneGroup *group, LatestChange *change)
 {
 	for (StagedSample *staged = group->repeats; staged != NULL; staged = staged->next)
-		change->duplicate++;
+	{
+		if (staged->state == SAMPLE_DUPLICATE)
+			change->duplicate++;
+	}
 	for (StagedSample *staged = group->first; staged != NULL; staged = staged->next)
 	{
-		if (sample_was_stored(staged->state))
-			change->newest = &staged->sample;
 		if (staged->state == SAMPLE_DUPLICATE)
 			change->duplicate++;
 		else if (staged->state == SAMPLE_STORED)
 		{
+			change->newest = &staged->sample;
 			change->received++;
 			if (group->latest.has_sample && staged->sample.recorded_at < group->latest.recorded_at)
 				change->late++;
@@ -561,6 +596,8 @@ store_batch(IngestBatch *batch, Relation parent)
 
 		if (group->nsamples == 0)
 			continue;
+		if (triggers_fired)
+			leave_out_repeats(group);
 		count_group(group, &change);
 		if (triggers_fired)
 			group->latest = latest_read(table, &group->drone_id);	/* they advanced it */
@@ -606,7 +643,7 @@ is_race(const ErrorData *error)
  * session's work and was rolled back.
  */
 static bool
-try_store(IngestBatch *batch, Relation parent, bool last_attempt)
+try_store(IngestBatch *batch, Relation parent, bool last_attempt, int *deadlocks_left)
 {
 	MemoryContext old_context = CurrentMemoryContext;
 	ResourceOwner old_owner = CurrentResourceOwner;
@@ -635,6 +672,8 @@ try_store(IngestBatch *batch, Relation parent, bool last_attempt)
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(old_context);
 		CurrentResourceOwner = old_owner;
+		if (error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED && --*deadlocks_left == 0)
+			last_attempt = true;
 		if (last_attempt || !is_race(error))
 			ReThrowError(error);
 		FreeErrorData(error);
@@ -645,6 +684,28 @@ try_store(IngestBatch *batch, Relation parent, bool last_attempt)
 	if (stored && batch->used_default)
 		partition_request_drain(RelationGetRelid(parent));
 	return stored;
+}
+
+/*
+ * Reject what a trigger has left out.
+ */
+static void
+reject_left_out(IngestBatch *batch)
+{
+	for (int i = 0; i < batch->groups->members; i++)
+	{
+		DroneGroup *group = batch->order[i];
+		StagedSample *lists[2] = {group->first, group->repeats};
+
+		for (int list = 0; list < 2 && group->nsamples > 0; list++)
+		{
+			for (StagedSample *staged = lists[list]; staged != NULL; staged = staged->next)
+			{
+				if (staged->state == SAMPLE_LEFT_OUT)
+					reject(batch, &staged->sample, SAMPLE_LEFT_OUT_BY_TRIGGER, 0, 0);
+			}
+		}
+	}
 }
 
 /*
@@ -668,9 +729,14 @@ count_outcomes(IngestBatch *batch, IngestOutcome *outcomes)
 		if (group->nsamples == 0)
 			continue;
 		for (StagedSample *staged = group->repeats; staged != NULL; staged = staged->next)
-			batch->counts.duplicate++;
+		{
+			if (staged->state == SAMPLE_DUPLICATE)
+				batch->counts.duplicate++;
+		}
 		for (StagedSample *staged = group->first; staged != NULL; staged = staged->next)
 		{
+			if (staged->state == SAMPLE_LEFT_OUT)
+				continue;		/* is among the rejected */
 			if (!sample_was_stored(staged->state))
 			{
 				batch->counts.duplicate++;
@@ -704,6 +770,7 @@ finish(IngestBatch *batch, IngestOutcome *outcomes)
 	MemoryContext work = AllocSetContextCreate(CurrentMemoryContext, "ingest", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(work);
 	Relation	parent;
+	int			deadlocks_left;
 
 	stage_last(batch);
 	put_in_order(batch);
@@ -711,6 +778,7 @@ finish(IngestBatch *batch, IngestOutcome *outcomes)
 	/* What the calling statement itself has done to the drones is to be seen. */
 	CommandCounterIncrement();
 
+	deadlocks_left = TransactionIdIsValid(GetTopTransactionIdIfAny()) ? MAX_DEADLOCKS_LOCKED : MAX_DEADLOCKS;
 	if (batch->groups->members > 0)
 	{
 		parent = table_openrv(makeRangeVar("telemetry", "drone_telemetry", -1), RowExclusiveLock);
@@ -719,7 +787,7 @@ finish(IngestBatch *batch, IngestOutcome *outcomes)
 			read_latest(batch, attempt > 1);
 			if (attempt == 1)
 				ensure_partitions(batch, parent);
-			if (try_store(batch, parent, attempt == MAX_ATTEMPTS))
+			if (try_store(batch, parent, attempt == MAX_ATTEMPTS, &deadlocks_left))
 				break;
 			if (attempt == MAX_ATTEMPTS)
 				ereport(ERROR,
@@ -728,6 +796,7 @@ finish(IngestBatch *batch, IngestOutcome *outcomes)
 						 errhint("Send them again.")));
 		}
 		table_close(parent, NoLock);
+		reject_left_out(batch);
 	}
 
 	count_outcomes(batch, outcomes);

@@ -13,19 +13,22 @@
  * makes the later attempts of its batch wait for less.  The writer may die at any
  * instruction: what was not acknowledged is either stored whole or not at all,
  * and may be sent again.  It stores as sentient_operator, who may insert samples
- * and nothing more.
+ * and nothing more.  What triggers and other functions of the user's have set for
+ * the session, or locked, is undone after each attempt: the next is for others.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "commands/extension.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lock.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -117,6 +120,31 @@ synchronous_commit_of(QueueRequest **requests, int n)
 }
 
 /*
+ * Undo what functions of the user's have left in this session.
+ */
+static void
+forget_session_state(void)
+{
+	ResetAllOptions();
+	LockReleaseAll(USER_LOCKMETHOD, true);
+}
+
+/*
+ * Put an error's message into an answer, cut at a character's end.
+ */
+static void
+copy_message(QueueAnswer *answer, const char *message)
+{
+	int			length;
+
+	if (message == NULL)
+		message = "missing error text";
+	length = pg_mbcliplen(message, strlen(message), sizeof(answer->message) - 1);
+	memcpy(answer->message, message, length);
+	answer->message[length] = '\0';
+}
+
+/*
  * Store requests in one transaction and fill their answers.
  */
 static void
@@ -129,6 +157,7 @@ store_requests(QueueRequest **requests, QueueAnswer *answers, int n)
 	int		   *nsamples = palloc(sizeof(int) * n);
 	IngestCounts counts;
 	XLogRecPtr	stored_at;
+	const char *commit = synchronous_commit_of(requests, n);
 	char		lock_timeout[32];
 	Oid			user;
 	int			security;
@@ -141,7 +170,7 @@ store_requests(QueueRequest **requests, QueueAnswer *answers, int n)
 	SetUserIdAndSecContext(get_role_oid("sentient_operator", false), SECURITY_LOCAL_USERID_CHANGE);
 	snprintf(lock_timeout, sizeof(lock_timeout), "%d", lock_timeout_ms());
 	(void) set_config_option("lock_timeout", lock_timeout, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-	(void) set_config_option("synchronous_commit", synchronous_commit_of(requests, n), PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+	(void) set_config_option("synchronous_commit", commit, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 
 	batch = ingest_begin("submit");
 	reader = json_reader_create(batch);
@@ -175,6 +204,9 @@ store_requests(QueueRequest **requests, QueueAnswer *answers, int n)
 
 	/* The originals of duplicates come before this commit, and it has one if there are any. */
 	stored_at = XactLastCommitEnd;
+	/* A trigger may have set synchronous_commit for its transaction. */
+	if (strcmp(commit, "off") != 0)
+		XLogFlush(stored_at);
 	for (int i = 0; i < n; i++)
 		answers[i].stored_at = stored_at;
 	queue_count_batch(at, counts.rejected);
@@ -210,13 +242,15 @@ serve(QueueRequest **requests, QueueAnswer *answers, int n, MemoryContext contex
 		if (n == 1)
 		{
 			memset(&answers[0], 0, sizeof(QueueAnswer));
-			answers[0].sqlerrcode = error->sqlerrcode;
-			strlcpy(answers[0].message, error->message, sizeof(answers[0].message));
+			/* 0 would say that it is stored. */
+			answers[0].sqlerrcode = error->sqlerrcode != 0 ? error->sqlerrcode : ERRCODE_INTERNAL_ERROR;
+			copy_message(&answers[0], error->message);
 		}
 	}
 	PG_END_TRY();
 
 	first_attempt = false;
+	forget_session_state();
 	MemoryContextSwitchTo(TopMemoryContext);
 	MemoryContextReset(context);
 	if (stored || n == 1)

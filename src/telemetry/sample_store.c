@@ -13,8 +13,9 @@
  * transaction is still inserting is waited for, not run into.  What slips
  * through that look-up meets the unique index.
  *
- * A partition that a row trigger or another kind of storage makes special is
- * written by the executor, through INSERT ... ON CONFLICT DO NOTHING.
+ * A partition that a row trigger, a row-level security policy or another kind of
+ * storage makes special is written by the executor, through INSERT ... ON
+ * CONFLICT DO NOTHING.
  */
 #include "postgres.h"
 
@@ -24,6 +25,7 @@
 #include "access/xact.h"
 #include "catalog/index.h"
 #include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
@@ -31,9 +33,11 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/sql.h"
 #include "compat.h"
 #include "errors.h"
 #include "partition/partition.h"
@@ -74,7 +78,7 @@ struct SampleStore
 	EState	   *estate;
 	TupleDesc	slot_desc;		/* the parent's, for the executor's parameters */
 	SnapshotData dirty;
-	bool		executor_only;	/* the parent has INSERT triggers of the user's */
+	bool		executor_only;	/* the parent has INSERT triggers of the user's, or policies for this one */
 	bool		used_executor;
 	bool		used_default;
 	PartitionWriter *writers;
@@ -123,7 +127,8 @@ sample_store_open(Relation parent, TimestampTz received_at)
 	store->estate = CreateExecutorState();
 	store->slot_desc = CreateTupleDescCopy(RelationGetDescr(parent));
 	InitDirtySnapshot(store->dirty);
-	store->executor_only = has_foreign_insert_trigger(parent);
+	store->executor_only = has_foreign_insert_trigger(parent) ||
+		check_enable_rls(RelationGetRelid(parent), InvalidOid, true) == RLS_ENABLED;
 
 	MemoryContextSwitchTo(old);
 	return store;
@@ -312,7 +317,28 @@ writer_probe(SampleStore *store, PartitionWriter *writer, const Sample *sample)
 }
 
 /*
- * Write a sample through the executor; for partitions that need it.
+ * Is there a row with the sample's key?  Asked as the extension's owner, from
+ * whom no policy hides rows.
+ */
+static bool
+has_row(const Sample *sample)
+{
+	SqlScope	scope = sql_begin(0);
+	Oid			types[2] = {UUIDOID, TIMESTAMPTZOID};
+	Datum		values[2];
+	bool		found;
+
+	values[0] = UUIDPGetDatum(&sample->drone_id);
+	values[1] = TimestampTzGetDatum(sample->recorded_at);
+	found = sql_query("SELECT FROM telemetry.drone_telemetry WHERE drone_id = $1 AND recorded_at = $2",
+					  2, types, values) > 0;
+	sql_end(&scope);
+	return found;
+}
+
+/*
+ * Write a sample through the executor; for partitions that need it.  What is not
+ * inserted is there already, or a trigger has returned NULL for it.
  */
 static void
 insert_by_executor(SampleStore *store, const Sample *sample, SampleState *state)
@@ -349,7 +375,10 @@ insert_by_executor(SampleStore *store, const Sample *sample, SampleState *state)
 		nulls[i] = slot->tts_isnull[i] ? 'n' : ' ';
 	if (SPI_execute_plan(insert_plan, slot->tts_values, nulls, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not insert a sample through the executor");
-	*state = SPI_processed > 0 ? SAMPLE_STORED_BY_SQL : SAMPLE_DUPLICATE;
+	if (SPI_processed > 0)
+		*state = SAMPLE_STORED_BY_SQL;
+	else
+		*state = has_row(sample) ? SAMPLE_DUPLICATE : SAMPLE_LEFT_OUT;
 	SPI_finish();
 }
 

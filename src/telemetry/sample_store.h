@@ -21,6 +21,7 @@ typedef enum SampleState
 	SAMPLE_STORED,				/* out */
 	SAMPLE_STORED_BY_SQL,		/* out: by the executor, the table's triggers have seen it */
 	SAMPLE_DUPLICATE,			/* out: was stored already */
+	SAMPLE_LEFT_OUT,			/* out: a trigger of the user's did not let it in */
 } SampleState;
 
 #define sample_was_stored(state)	((state) == SAMPLE_STORED || (state) == SAMPLE_STORED_BY_SQL)

@@ -208,7 +208,8 @@ SELECT tg, drone_id, recorded_at, count(*) FROM seen GROUP BY 1, 2, 3 ORDER BY 1
 DROP TRIGGER aaa_note ON telemetry.drone_telemetry;
 DROP TRIGGER zzz_note ON telemetry.drone_telemetry;
 DROP TRIGGER adjust ON telemetry.drone_telemetry;
-DELETE FROM telemetry.rejected_samples WHERE drone_id = drone(404);
+SELECT recorded_at, reason, sqlstate FROM telemetry.rejected_samples WHERE drone_id = drone(3);
+DELETE FROM telemetry.rejected_samples WHERE drone_id IN (drone(3), drone(404));
 
 -- the user's own columns, constraints, indexes
 ALTER TABLE telemetry.drone_telemetry ADD COLUMN own text NOT NULL DEFAULT 'default', ADD COLUMN twice float8 GENERATED ALWAYS AS (latitude * 2) STORED;

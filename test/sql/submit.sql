@@ -133,6 +133,82 @@ DROP FUNCTION note_it;
 DROP TABLE seen;
 SELECT recorded_at FROM stored WHERE recorded_at >= '2026-09-07';
 
+-- what they do to the session is not for the samples of others, and does not make an answer a lie
+CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	CASE NEW.latitude::int
+		WHEN 1 THEN RAISE EXCEPTION '%', repeat(U&'\00FC', 300);
+		WHEN 2 THEN PERFORM set_config('default_transaction_read_only', 'on', false);
+		WHEN 3 THEN PERFORM pg_advisory_lock(1717);
+		WHEN 4 THEN
+			PERFORM set_config('synchronous_commit', 'off', true);
+			NEW.extra := jsonb_build_object('at', pg_current_wal_insert_lsn());
+		WHEN 5 THEN RETURN NULL;
+		WHEN 6 THEN NEW.recorded_at := NEW.recorded_at - interval '1 hour';
+		ELSE NULL;
+	END CASE;
+	RETURN NEW;
+END $$;
+CREATE TRIGGER meddle BEFORE INSERT ON telemetry.drone_telemetry FOR EACH ROW EXECUTE FUNCTION meddle();
+-- a message that is too long is cut between two characters
+DO $$BEGIN
+	PERFORM telemetry.submit_sample('17000000-0000-4000-8000-000000000001', '2026-09-08 00:00:01+00', 1);
+EXCEPTION WHEN raise_exception THEN
+	RAISE WARNING '% is cut to %', left(SQLERRM, 30), right(SQLERRM, 2);
+	PERFORM convert_from(convert_to(SQLERRM, 'UTF8'), 'UTF8');
+END$$;
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000001', '2026-09-08 00:00:02+00', 2);
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000001', '2026-09-08 00:00:03+00', 3);
+SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 1717;
+-- acknowledged is durable
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000001', '2026-09-08 00:00:04+00', 4);
+SELECT pg_current_wal_flush_lsn() > (extra->>'at')::pg_lsn AS durable FROM stored WHERE recorded_at = '2026-09-08 00:00:04+00';
+-- a sample that a trigger leaves out is no duplicate, and what repeats it neither
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000001', '2026-09-08 00:00:05+00', 5);
+SELECT * FROM telemetry.ingest('[{"drone_id": "17000000-0000-4000-8000-000000000001", "timestamp": "2026-09-08T00:00:05Z", "latitude": 5},
+	{"drone_id": "17000000-0000-4000-8000-000000000001", "timestamp": "2026-09-08T00:00:05Z", "latitude": 5.1},
+	{"drone_id": "17000000-0000-4000-8000-000000000001", "timestamp": "2026-09-08T00:00:04Z", "latitude": 6},
+	{"drone_id": "17000000-0000-4000-8000-000000000001", "timestamp": "2026-09-08T00:00:04Z", "latitude": 6},
+	{"drone_id": "17000000-0000-4000-8000-000000000001", "timestamp": "2026-09-08T00:00:07Z", "latitude": 7}]');
+SELECT route, reason, sqlstate, payload->'latitude' AS latitude FROM telemetry.rejected_samples WHERE drone_id = '17000000-0000-4000-8000-000000000001' AND sqlstate = '09000' ORDER BY rejection_id;
+SELECT * FROM telemetry.retry_rejected();
+-- the latest is what was stored, not what was sent
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000001', '2026-09-08 00:30:00+00', 6);
+SELECT recorded_at, latitude FROM telemetry.drone_latest WHERE drone_id = '17000000-0000-4000-8000-000000000001';
+DROP TRIGGER meddle ON telemetry.drone_telemetry;
+SELECT * FROM telemetry.retry_rejected();
+DROP FUNCTION meddle;
+DELETE FROM telemetry.rejected_samples WHERE drone_id = '17000000-0000-4000-8000-000000000001';
+
+-- row-level security holds on every route
+CREATE ROLE submit_tenant IN ROLE sentient_operator;
+ALTER TABLE telemetry.drone_telemetry ENABLE ROW LEVEL SECURITY;
+CREATE POLICY read_all ON telemetry.drone_telemetry FOR SELECT USING (true);
+CREATE POLICY own ON telemetry.drone_telemetry FOR INSERT TO submit_tenant WITH CHECK (drone_id = '17000000-0000-4000-8000-000000000002');
+SET ROLE submit_tenant;
+\set VERBOSITY terse
+SELECT * FROM telemetry.ingest('{"drone_id": "17000000-0000-4000-8000-000000000001", "timestamp": "2026-09-09T00:00:00Z"}');
+SELECT * FROM telemetry.ingest('{"drone_id": "17000000-0000-4000-8000-000000000002", "timestamp": "2026-09-09T00:00:00Z"}');
+-- the writer is not the caller: it needs a policy for sentient_operator
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000002', '2026-09-09 00:00:01+00');
+\set VERBOSITY default
+RESET ROLE;
+CREATE POLICY operators ON telemetry.drone_telemetry FOR INSERT TO sentient_operator WITH CHECK (true);
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000002', '2026-09-09 00:00:01+00');
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000002', '2026-09-09 00:00:01+00');
+ALTER TABLE telemetry.drone_telemetry DISABLE ROW LEVEL SECURITY;
+DROP POLICY read_all ON telemetry.drone_telemetry;
+DROP POLICY own ON telemetry.drone_telemetry;
+DROP POLICY operators ON telemetry.drone_telemetry;
+DROP ROLE submit_tenant;
+
+-- a rejected number keeps all its digits, whatever the session prints
+SET extra_float_digits = -10;
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000404', '2026-09-09 00:00:00+00', 12.345678901234567, 0.1::float8 + 0.2::float8, battery_percentage => 16.123456);
+RESET extra_float_digits;
+SELECT payload FROM refused;
+DELETE FROM telemetry.rejected_samples WHERE route = 'submit';
+
 -- figures
 SELECT depth, writer_pid IS NOT NULL AS has_writer, writer_restarts >= 0 AS restarts, batches > 0 AS batches, requests >= batches AS requests, samples > 20000 AS samples,
 	samples_per_batch > 1 AS per_batch, rejected > 10 AS rejected, failed >= 3 AS failed, wait_p50_ms > 0 AS p50, wait_p99_ms >= wait_p50_ms AS p99

@@ -141,6 +141,22 @@ is(scalar(grep { /55P03: could not store samples/ } @told), 12, 'all samples for
 cmp_ok(time - $started, '<', 4, 'and do not wait for one another');
 unlock($lock);
 
+# ---- a deadlock of two transactions that ingest: tried again, but not for long ----
+my $second_drone = sentient_drone($node, 'fleet', 'a-deadlock');
+my $at = sub { my ($id, $time) = @_; return qq{SELECT 'told ' || accepted FROM telemetry.ingest('{"drone_id": "$id", "timestamp": "2026-04-01T00:00:0${time}Z"}')} };
+$node->safe_psql('fleet', $at->($_, 0)) for $drone, $second_drone;
+my $barrier = session('fleet', 'SELECT pg_advisory_lock(53)', 'SELECT pg_sleep(60)');
+sentient_wait($node, 'fleet', q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 53 AND granted}, 'a barrier is up');
+my @crossed = map { session('fleet', q{SET deadlock_timeout = '200ms'}, 'BEGIN', $at->($_->[0], $_->[2]), 'SELECT pg_advisory_xact_lock_shared(53)', $at->($_->[1], $_->[2]), 'COMMIT') }
+	[ $drone, $second_drone, 1 ], [ $second_drone, $drone, 2 ];
+sentient_wait($node, 'fleet', q{SELECT count(*) = 2 FROM pg_locks WHERE locktype = 'advisory' AND objid = 53 AND NOT granted}, 'two transactions have a drone each');
+$started = time;
+$node->safe_psql('fleet', q{SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = 53 AND granted});
+finish($barrier);
+@told = map { finish($_) } @crossed;
+cmp_ok(time - $started, '<', 5, 'the deadlock is over soon');
+is(scalar(grep { /40P01: deadlock detected/ } @told), 1, 'one of them has the error') or diag("@told");
+
 # ---- the queue is full ----
 setting('sentient_edge.queue_lock_timeout', '20s');
 $lock = lock_table();
