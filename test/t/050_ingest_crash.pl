@@ -116,7 +116,7 @@ $next = run_clients($next, \%acknowledged, sub {
 	my $pid = $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE query LIKE '%ingest_batch%' AND backend_type = 'client backend' AND pid <> pg_backend_pid() LIMIT 1});
 	kill 'KILL', $pid;
 });
-$node->poll_query_until('postgres', 'SELECT true') or BAIL_OUT('the server did not come back');
+sentient_wait($node, 'postgres', 'SELECT true', 'the server comes back') or BAIL_OUT('no server');
 check(\%acknowledged, 'after kill -9 of a backend');
 
 # the postmaster, twice: the second time while the first crash's data are hardly checkpointed

@@ -16,9 +16,11 @@ use strict;
 use warnings FATAL => 'all';
 
 use Exporter 'import';
+use IPC::Run qw(run);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(sentient_server sentient_conf sentient_database
   sentient_drone sentient_wait);
@@ -70,12 +72,24 @@ sub sentient_drone
 }
 
 # Wait until the query returns true, within PG_TEST_TIMEOUT_DEFAULT seconds;
-# one test.
+# one test.  Not by poll_query_until: a psql that cannot connect, since the
+# server is only coming back, leaves its standard input unread, and the test
+# would get a broken pipe.
 sub sentient_wait
 {
 	my ($node, $database, $query, $what) = @_;
+	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+	my ($out, $err) = ('', '');
 
-	return ok($node->poll_query_until($database, $query), $what);
+	while (1)
+	{
+		run([ 'psql', '-XAtq', '-d', $node->connstr($database), '-c', $query ], '<', '/dev/null', '>', \$out, '2>', \$err);
+		return pass($what) if $out eq "t\n";
+		last if time > $deadline;
+		usleep(100_000);
+	}
+	diag("waited for: $query\nlast answer: $out$err");
+	return fail($what);
 }
 
 1;
