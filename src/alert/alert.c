@@ -26,7 +26,7 @@ alert_init(const AlertMetric *known, int nknown)
 	DefineCustomIntVariable("sentient_edge.alert_check_interval",
 							"Time between two looks for drones that have gone silent.",
 							"A lost link is reported this much later than its rule's threshold, at most.",
-							&alert_check_interval, 2, 1, 3600,
+							&alert_check_interval, 1, 1, 3600,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	alert_rules_init();
 	link_loss_init();

@@ -5,10 +5,9 @@
  *
  * The drone's next sample clears them (evaluate.c).  For a drone that sends none
  * it is done here: called by link_loss.c, which sees to it that one session at a
- * time does so.  The drones' rows of drone_latest are locked in order of
- * drone_id, as ingest does; what is left over is looked for again then, since
- * samples may have come meanwhile.  One transaction: a crash leaves all of it to
- * the next run.
+ * time does so, and locks the drones' rows of drone_latest in between.  What is
+ * left over is looked for again then, since samples may have come meanwhile.
+ * One transaction: a crash leaves all of it to the next run.
  */
 #include "postgres.h"
 
@@ -25,34 +24,25 @@
 	" AND NOT EXISTS (SELECT FROM telemetry.geofences f WHERE f.fence_id = s.watch_id AND f.enabled" \
 	" AND (f.drone_id IS NULL OR f.drone_id = s.drone_id) AND (f.drone_type IS NULL OR f.drone_type = d.drone_type))"
 
-/*
- * Lock the drones concerned; returns their ids, or 0 when there are none.
- */
-static Datum
-lock_drones(void)
+int
+alert_find_leftovers(pg_uuid_t **drones)
 {
-	uint64		n = sql_query("SELECT l.drone_id FROM telemetry.drone_latest l"
-							  " WHERE l.drone_id = ANY (ARRAY(SELECT s.drone_id " LEFTOVER_STATES "))"
-							  " ORDER BY l.drone_id FOR UPDATE",
-							  0, NULL, NULL);
-	Datum	   *ids = palloc(sizeof(Datum) * n);
+	uint64		n = sql_query("SELECT DISTINCT s.drone_id " LEFTOVER_STATES, 0, NULL, NULL);
 	bool		isnull;
 
+	*drones = palloc(sizeof(pg_uuid_t) * Max(n, 1));
 	for (uint64 row = 0; row < n; row++)
-		ids[row] = sql_value(row, 0, &isnull);
-	return n > 0 ? sql_array(ids, NULL, n, UUIDOID) : (Datum) 0;
+		(*drones)[row] = *DatumGetUUIDP(sql_value(row, 0, &isnull));
+	return n;
 }
 
 void
-alert_clear_leftovers(TimestampTz now)
+alert_clear_leftovers(Datum drones, TimestampTz now)
 {
 	Oid			types[1] = {UUIDARRAYOID};
-	Datum		drones = lock_drones();
 	AlertChanges changes;
 	uint64		n;
 
-	if (drones == (Datum) 0)
-		return;
 	alert_changes_init(&changes);
 	n = sql_query("SELECT s.drone_id, s.watch_id, s.alert_id " LEFTOVER_STATES
 				  " AND s.drone_id = ANY ($1) ORDER BY s.drone_id, s.watch_id",

@@ -6,11 +6,17 @@
 #define SENTIENT_ALERT_LEFTOVER_H
 
 #include "datatype/timestamp.h"
+#include "utils/uuid.h"
 
 /*
- * Clear them.  Inside an SQL scope, with ShareUpdateExclusiveLock on
+ * Both inside an SQL scope, with ShareUpdateExclusiveLock on
  * telemetry.alert_states.
  */
-extern void alert_clear_leftovers(TimestampTz now);
+
+/* Drones that have such alerts; returns how many, *drones is palloc'd. */
+extern int	alert_find_leftovers(pg_uuid_t **drones);
+
+/* Clear those of an array of drones, whose rows of drone_latest are locked. */
+extern void alert_clear_leftovers(Datum drones, TimestampTz now);
 
 #endif							/* SENTIENT_ALERT_LEFTOVER_H */

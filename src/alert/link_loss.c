@@ -6,12 +6,16 @@
  * One session at a time checks: it holds ShareUpdateExclusiveLock on
  * telemetry.alert_states until its transaction ends, which keeps nobody from
  * ingesting; the scheduler leaves the work to a session that holds it already.
- * The rows of drone_latest of the drones concerned are locked in order of
- * drone_id, as ingest does, and looked at again once locked.  The alert is
- * cleared by the drone's next live sample, see evaluate.c.  The same run clears
- * the alerts of silent drones whose rule is gone (leftover.c): the first run
- * after a change of the rules, and one a minute, for what was opened meanwhile by
- * transactions that had not heard of the change.
+ * Which drones are to be looked at tells silence.c; the scheduler keeps its
+ * watch from check to check.  The rows of drone_latest of the drones concerned
+ * are locked in order of drone_id, as ingest does, and looked at again once
+ * locked.  The alert is cleared by the drone's next live sample, see evaluate.c.
+ * The same run clears the alerts of silent drones whose rule is gone
+ * (leftover.c): the first run after a change of the rules, and one a minute, for
+ * what was opened meanwhile by transactions that had not heard of the change.
+ *
+ * A check that fails, even at its commit, has the next one begin with a new
+ * watch.
  *
  * Nothing is done while a dump is restored, when foreign keys stand back: the
  * dump's own alerts are still to come.
@@ -29,6 +33,7 @@
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -36,6 +41,7 @@
 #include "alert/batch.h"
 #include "alert/leftover.h"
 #include "alert/link_loss.h"
+#include "alert/silence.h"
 #include "base/sql.h"
 #include "base/worker.h"
 #include "errors.h"
@@ -45,7 +51,13 @@ PG_FUNCTION_INFO_V1(telemetry_check_link_loss);
 /* How often the scheduler looks for alerts whose rule is gone when no rule has changed. */
 #define LEFTOVER_PAUSE_MS		60000
 
-int			alert_check_interval = 2;
+/* Transactions that change a status take so long, as a rule. */
+#define STATUS_SLACK_US			(10 * USECS_PER_SEC)
+
+int			alert_check_interval = 1;
+
+static SilenceWatch *scheduler_silence = NULL;
+static bool scheduler_checking = false; /* and not yet committed */
 
 static void run_job(bool requested);
 
@@ -84,32 +96,89 @@ find_link_rule(const AlertRules *rules, const pg_uuid_t *id)
 	return NULL;
 }
 
+static Datum
+drone_array(const pg_uuid_t *drones, int n)
+{
+	Datum	   *ids = palloc(sizeof(Datum) * n);
+
+	for (int i = 0; i < n; i++)
+		ids[i] = UUIDPGetDatum(&drones[i]);
+	return sql_array(ids, NULL, n, UUIDOID);
+}
+
 /*
- * Lock the rows of drones that have gone silent; what they need is put into the
- * changes.
+ * Of these drones, those that have gone silent and have no alert of it yet: rows
+ * of drone, rule and time of the newest sample.
+ */
+static uint64
+query_silent(Datum drones, TimestampTz now)
+{
+	Oid			types[2] = {TIMESTAMPTZOID, UUIDARRAYOID};
+	Datum		args[2] = {TimestampTzGetDatum(now), drones};
+
+	return sql_query("SELECT l.drone_id, r.rule_id, l.recorded_at"
+					 " FROM unnest($2) AS c (drone_id)"
+					 " JOIN telemetry.drone_latest l ON l.drone_id = c.drone_id"
+					 " JOIN core.drones d ON d.drone_id = l.drone_id"
+					 " JOIN core.drone_statuses s ON s.status = d.status"
+					 " JOIN telemetry.alert_rules r ON r.enabled AND r.metric = '" ALERT_LINK_METRIC "'"
+					 " AND (r.drone_id IS NULL OR r.drone_id = l.drone_id)"
+					 " AND (r.drone_type IS NULL OR r.drone_type = d.drone_type)"
+					 " WHERE l.recorded_at < $1 - r.threshold * interval '1 second'"
+					 " AND l.received_at - l.recorded_at < interval '1 hour' AND l.received_at > $1 - interval '1 day'"
+					 " AND (s.is_flying OR d.status = 'offline' AND NOT EXISTS"
+					 " (SELECT FROM core.drone_status_history h WHERE h.drone_id = d.drone_id))"
+					 " AND NOT EXISTS (SELECT FROM telemetry.alert_states a"
+					 " WHERE a.drone_id = l.drone_id AND a.watch_id = r.rule_id)"
+					 " ORDER BY l.drone_id, r.rule_id",
+					 2, types, args);
+}
+
+/*
+ * Drones that have gone silent; returns how many, *silent is palloc'd.
+ */
+static int
+find_silent(SilenceWatch *watch, TimestampTz now, pg_uuid_t **silent)
+{
+	pg_uuid_t  *drones;
+	int			ndrones = silence_watch_look(watch, now, &drones);
+	uint64		n = ndrones > 0 ? query_silent(drone_array(drones, ndrones), now) : 0;
+	int			nsilent = 0;
+	bool		isnull;
+
+	*silent = palloc(sizeof(pg_uuid_t) * Max(n, 1));
+	for (uint64 row = 0; row < n; row++)
+	{
+		pg_uuid_t  *drone_id = DatumGetUUIDP(sql_value(row, 0, &isnull));
+
+		/* They come in order, once for each rule. */
+		if (nsilent == 0 || memcmp(&(*silent)[nsilent - 1], drone_id, UUID_LEN) != 0)
+			(*silent)[nsilent++] = *drone_id;
+	}
+	return nsilent;
+}
+
+/*
+ * Lock the rows of drones in order of drone_id.
  */
 static void
-find_silent(const AlertRules *rules, AlertChanges *changes, TimestampTz now)
+lock_drones(const pg_uuid_t *drones, int n)
 {
-	Oid			types[1] = {TIMESTAMPTZOID};
-	Datum		args[1] = {TimestampTzGetDatum(now)};
-	uint64		n;
+	Oid			types[1] = {UUIDARRAYOID};
+	Datum		args[1] = {drone_array(drones, n)};
 
-	n = sql_query("SELECT l.drone_id, r.rule_id, l.recorded_at"
-				  " FROM telemetry.drone_latest l"
-				  " JOIN core.drones d ON d.drone_id = l.drone_id"
-				  " JOIN core.drone_statuses s ON s.status = d.status"
-				  " JOIN telemetry.alert_rules r ON r.enabled AND r.metric = '" ALERT_LINK_METRIC "'"
-				  " AND (r.drone_id IS NULL OR r.drone_id = l.drone_id)"
-				  " AND (r.drone_type IS NULL OR r.drone_type = d.drone_type)"
-				  " WHERE l.recorded_at < $1 - r.threshold * interval '1 second'"
-				  " AND l.received_at - l.recorded_at < interval '1 hour' AND l.received_at > $1 - interval '1 day'"
-				  " AND (s.is_flying OR d.status = 'offline' AND NOT EXISTS"
-				  " (SELECT FROM core.drone_status_history h WHERE h.drone_id = d.drone_id))"
-				  " AND NOT EXISTS (SELECT FROM telemetry.alert_states a"
-				  " WHERE a.drone_id = l.drone_id AND a.watch_id = r.rule_id)"
-				  " ORDER BY l.drone_id, r.rule_id FOR UPDATE OF l",
-				  1, types, args);
+	(void) sql_query("SELECT FROM telemetry.drone_latest l WHERE l.drone_id = ANY ($1) ORDER BY l.drone_id FOR UPDATE",
+					 1, types, args);
+}
+
+/*
+ * Put what drones need that have gone silent, and are locked, into the changes.
+ */
+static void
+open_alerts(const AlertRules *rules, const pg_uuid_t *drones, int ndrones, AlertChanges *changes, TimestampTz now)
+{
+	uint64		n = query_silent(drone_array(drones, ndrones), now);
+
 	for (uint64 row = 0; row < n; row++)
 	{
 		bool		isnull;
@@ -164,20 +233,116 @@ count_states(AlertChanges *changes)
 }
 
 /*
- * Clear alerts whose rule is gone, if it is time to look for them.
+ * Drones with alerts whose rule is gone, if it is time to look for them; returns
+ * how many.
  */
-static void
-clear_leftovers(const AlertRules *rules, TimestampTz now, bool at_once)
+static int
+find_leftovers(const AlertRules *rules, TimestampTz now, bool at_once, pg_uuid_t **drones)
 {
 	static uint64 generation = 0;
 	static TimestampTz looked_at = 0;
 
-	if (!at_once && generation == rules->generation &&
+	*drones = NULL;
+	if (!at_once && generation == rules->generation && looked_at <= now &&
 		!TimestampDifferenceExceeds(looked_at, now, LEFTOVER_PAUSE_MS))
-		return;
-	alert_clear_leftovers(now);
+		return 0;
 	generation = rules->generation;
 	looked_at = now;
+	return alert_find_leftovers(drones);
+}
+
+/*
+ * The scheduler's watch, made anew when it is stale or the check before failed.
+ */
+static SilenceWatch *
+scheduler_watch(const AlertRules *rules, bool failed, TimestampTz now)
+{
+	int64		check_us = alert_check_interval * USECS_PER_SEC;
+
+	if (scheduler_silence != NULL &&
+		(failed || silence_watch_is_stale(scheduler_silence, rules, check_us, now)))
+	{
+		silence_watch_free(scheduler_silence);
+		scheduler_silence = NULL;
+	}
+	if (scheduler_silence == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		scheduler_silence = silence_watch_create(rules, check_us, now);
+		MemoryContextSwitchTo(old);
+	}
+	return scheduler_silence;
+}
+
+/*
+ * A silent drone whose status has changed may be flying now.
+ */
+static void
+forget_changed(SilenceWatch *watch, TimestampTz now)
+{
+	Oid			types[1] = {TIMESTAMPTZOID};
+	Datum		args[1] = {TimestampTzGetDatum(now - alert_check_interval * USECS_PER_SEC - STATUS_SLACK_US)};
+	uint64		n;
+	bool		isnull;
+
+	if (!silence_watch_has_told(watch))
+		return;
+	n = sql_query("SELECT DISTINCT h.drone_id FROM core.drone_status_history h WHERE h.changed_at > $1", 1, types, args);
+	for (uint64 row = 0; row < n; row++)
+		silence_watch_forget(watch, DatumGetUUIDP(sql_value(row, 0, &isnull)));
+}
+
+/*
+ * The drones that have to be looked at; returns how many alerts were opened.
+ */
+static int
+check_drones(bool by_scheduler)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	const AlertRules *rules = alert_rules_get();
+	bool		failed = scheduler_checking;
+	pg_uuid_t  *leftover;
+	pg_uuid_t  *silent = NULL;
+	int			nleftover = find_leftovers(rules, now, !by_scheduler || failed, &leftover);
+	int			nsilent = 0;
+	pg_uuid_t  *all;
+	AlertChanges changes;
+
+	scheduler_checking = by_scheduler;
+	if (rules->first_link < rules->nwatches)
+	{
+		SilenceWatch *watch;
+
+		if (by_scheduler)
+		{
+			watch = scheduler_watch(rules, failed, now);
+			forget_changed(watch, now);
+		}
+		else
+			watch = silence_watch_create(rules, 0, now);
+		nsilent = find_silent(watch, now, &silent);
+	}
+	if (nleftover + nsilent == 0)
+		return 0;
+
+	/* All of them at once, for the order. */
+	all = palloc(sizeof(pg_uuid_t) * (nleftover + nsilent));
+	if (nleftover > 0)
+		memcpy(all, leftover, sizeof(pg_uuid_t) * nleftover);
+	if (nsilent > 0)
+		memcpy(all + nleftover, silent, sizeof(pg_uuid_t) * nsilent);
+	lock_drones(all, nleftover + nsilent);
+
+	if (nleftover > 0)
+		alert_clear_leftovers(drone_array(leftover, nleftover), now);
+	alert_changes_init(&changes);
+	if (nsilent > 0)
+		open_alerts(rules, silent, nsilent, &changes, now);
+	if (changes.nstates > 0)
+		count_states(&changes);
+	alert_changes_apply(&changes);
+	return changes.nrecords;
 }
 
 /*
@@ -189,9 +354,8 @@ check(bool by_scheduler)
 {
 	Oid			schema = get_namespace_oid("telemetry", true);
 	Oid			relid = OidIsValid(schema) ? get_relname_relid("alert_states", schema) : InvalidOid;
-	AlertChanges changes;
+	int			opened = 0;
 	Relation	rel;
-	SqlScope	scope;
 
 	if (!OidIsValid(relid))
 		return 0;
@@ -202,24 +366,15 @@ check(bool by_scheduler)
 	rel = try_table_open(relid, NoLock);
 	if (rel == NULL)
 		return 0;
-	alert_changes_init(&changes);
 	if (!is_being_restored(rel))
 	{
-		TimestampTz now = GetCurrentTimestamp();
-		const AlertRules *rules;
+		SqlScope	scope = sql_begin(0);
 
-		scope = sql_begin(0);
-		rules = alert_rules_get();
-		clear_leftovers(rules, now, !by_scheduler);
-		if (rules->first_link < rules->nwatches)
-			find_silent(rules, &changes, now);
-		if (changes.nstates > 0)
-			count_states(&changes);
-		alert_changes_apply(&changes);
+		opened = check_drones(by_scheduler);
 		sql_end(&scope);
 	}
 	table_close(rel, NoLock);
-	return changes.nrecords;
+	return opened;
 }
 
 /* The scheduler's job. */
@@ -233,6 +388,7 @@ run_job(bool requested)
 		(void) check(true);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
+	scheduler_checking = false;
 }
 
 /*

@@ -38,7 +38,32 @@ is(ask("SELECT count(*) FROM telemetry.real_time_alerts WHERE cleared_at IS NULL
 is(ask("SELECT string_agg(event_type, ',' ORDER BY occurred_at) FROM telemetry.drone_events WHERE drone_id = '$flying'"),
 	'alert_opened,alert_cleared', 'both are events');
 is(ask("SELECT errors FROM sentient_edge.workers WHERE database = 'fleet' AND worker = 'link loss'"), '0', 'the job has no errors');
-ask("UPDATE core.drones SET status = 'standby' WHERE drone_id = '$flying'");
+
+# each rule at its own time after one and the same sample, and soon; a drone that was parked then
+my $open = "FROM telemetry.real_time_alerts a WHERE alert_type = 'link_loss' AND cleared_at IS NULL";
+ask("INSERT INTO telemetry.alert_rules (name, metric, comparison, threshold) VALUES
+	('lost 3', 'link_silence_s', '>', 3), ('lost 7', 'link_silence_s', '>', 7), ('parked 7', 'link_silence_s', '>', 7)");
+ask("UPDATE telemetry.alert_rules SET drone_id = '$parked' WHERE name = 'parked 7'");
+send_sample($_, 'now()', 'altitude_m', 3) for $flying, $parked;
+sentient_wait($node, 'fleet', "SELECT count(*) = 3 $open", 'every rule opens its alert of one silence');
+is(ask("SELECT string_agg(extract(epoch FROM a.opened_at - l.recorded_at)::integer::text, ',' ORDER BY a.opened_at)
+	FROM telemetry.real_time_alerts a JOIN telemetry.drone_latest l USING (drone_id)
+	WHERE alert_type = 'link_loss' AND cleared_at IS NULL"), '3,7,10', 'after the times of the rules');
+cmp_ok(ask("SELECT max(extract(epoch FROM last_seen_at - opened_at)) $open"), '<', 6, 'within seconds of those');
+ask("UPDATE core.drones SET status = 'active' WHERE drone_id = '$parked'");
+sentient_wait($node, 'fleet', "SELECT count(*) = 4 $open AND drone_id = '$parked'", 'a silent drone that takes off has lost its link');
+cmp_ok(ask("SELECT max(extract(epoch FROM last_seen_at - (SELECT max(changed_at) FROM core.drone_status_history))) $open AND drone_id = '$parked'"),
+	'<', 20, 'at once');
+ask("DELETE FROM telemetry.alert_rules WHERE name LIKE '% 7'; UPDATE telemetry.alert_rules SET threshold = 2 WHERE name = 'lost 3'");
+sentient_wait($node, 'fleet', "SELECT count(*) = 4 $open", 'alerts of rules that are gone are cleared, the others stay');
+send_sample($_, 'now()', 'altitude_m', 4) for $flying, $parked;
+sentient_wait($node, 'fleet', "SELECT count(*) = 2 $open AND opened_at > now() - interval '1 min' AND EXISTS
+	(SELECT FROM telemetry.drone_latest l WHERE l.drone_id = a.drone_id AND a.opened_at = l.recorded_at + interval '2 s')",
+	'a changed threshold is in force for every drone');
+ask("DELETE FROM telemetry.alert_rules WHERE name = 'lost 3'");
+send_sample($_, 'now()', 'altitude_m', 5) for $flying, $parked;
+is(ask("SELECT errors FROM sentient_edge.workers WHERE database = 'fleet' AND worker = 'link loss'"), '0', 'the job has no errors still');
+ask("UPDATE core.drones SET status = 'standby' WHERE drone_id IN ('$flying', '$parked')");
 
 # a crash while hold_for runs
 ask("INSERT INTO telemetry.alert_rules (name, metric, comparison, threshold, hold_for, severity) VALUES ('too high', 'altitude_m', '>', 120, '5 s', 'error')");
@@ -50,7 +75,7 @@ send_sample($parked, $at->(1), 'altitude_m', 130);
 is(ask("SELECT alert_id IS NULL FROM telemetry.alert_states WHERE drone_id = '$parked'"), 't', 'the limit is crossed, nothing is open');
 my $counts = "SELECT received, late, duplicate, rejected FROM telemetry.sample_counts WHERE drone_id = '$parked'";
 my $counted = ask($counts);
-is($counted, '3|0|1|0', 'samples are counted');
+is($counted, '6|0|1|0', 'samples are counted');
 $node->stop('immediate');
 $node->start;
 is(ask($counts), $counted, 'and the counts survive a crash');
