@@ -36,22 +36,22 @@
 #if PG_VERSION_NUM >= 160000
 #define compat_exec_insert_index_tuples(rri, slot, estate, only_summarizing) \
 	ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL, only_summarizing)
-#define compat_exec_insert_index_tuples_speculative(rri, slot, estate, conflict) \
-	ExecInsertIndexTuples(rri, slot, estate, false, true, conflict, NIL, false)
+#define compat_exec_insert_index_tuples_speculative(rri, slot, estate, conflict, arbiters) \
+	ExecInsertIndexTuples(rri, slot, estate, false, true, conflict, arbiters, false)
 #else
 #define compat_exec_insert_index_tuples(rri, slot, estate, only_summarizing) \
 	ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL)
-#define compat_exec_insert_index_tuples_speculative(rri, slot, estate, conflict) \
-	ExecInsertIndexTuples(rri, slot, estate, false, true, conflict, NIL)
+#define compat_exec_insert_index_tuples_speculative(rri, slot, estate, conflict, arbiters) \
+	ExecInsertIndexTuples(rri, slot, estate, false, true, conflict, arbiters)
 #endif
 
 /* Since 18 it is told which row the new one replaces; here it replaces none. */
 #if PG_VERSION_NUM >= 180000
-#define compat_exec_check_index_constraints(rri, slot, estate, tid) \
-	ExecCheckIndexConstraints(rri, slot, estate, tid, NULL, NIL)
+#define compat_exec_check_index_constraints(rri, slot, estate, tid, arbiters) \
+	ExecCheckIndexConstraints(rri, slot, estate, tid, NULL, arbiters)
 #else
-#define compat_exec_check_index_constraints(rri, slot, estate, tid) \
-	ExecCheckIndexConstraints(rri, slot, estate, tid, NIL)
+#define compat_exec_check_index_constraints(rri, slot, estate, tid, arbiters) \
+	ExecCheckIndexConstraints(rri, slot, estate, tid, arbiters)
 #endif
 
 #if PG_VERSION_NUM >= 180000

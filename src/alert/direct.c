@@ -103,6 +103,7 @@ typedef struct DirectWriter
 	EState	   *estate;
 	DirectTable alerts;
 	DirectTable events;
+	List	   *event_arbiters; /* unique indexes that a new event may conflict with */
 	DirectTable states;
 	DirectTable rules;
 	DirectTable fences;
@@ -262,6 +263,24 @@ update_row(DirectWriter *writer, DirectTable *table)
 }
 
 /*
+ * The unique indexes but for that of the primary key, whose value is random.
+ */
+static List *
+find_arbiters(const DirectTable *table)
+{
+	List	   *arbiters = NIL;
+
+	for (int i = 0; i < table->rri->ri_NumIndices; i++)
+	{
+		Relation	index = table->rri->ri_IndexRelationDescs[i];
+
+		if (index->rd_index->indisunique && !index->rd_index->indisprimary)
+			arbiters = lappend_oid(arbiters, RelationGetRelid(index));
+	}
+	return arbiters;
+}
+
+/*
  * Insert the event unless it is there, as ON CONFLICT DO NOTHING does.
  */
 static void
@@ -278,12 +297,13 @@ insert_new_event(DirectWriter *writer)
 		ItemPointerData tid;
 		uint32		token;
 
-		if (!compat_exec_check_index_constraints(events->rri, slot, writer->estate, &tid))
+		if (!compat_exec_check_index_constraints(events->rri, slot, writer->estate, &tid, writer->event_arbiters))
 			return;
 		token = SpeculativeInsertionLockAcquire(GetCurrentTransactionId());
 		table_tuple_insert_speculative(events->rel, slot, GetCurrentCommandId(true), 0, NULL, token);
 		conflict = false;
-		list_free(compat_exec_insert_index_tuples_speculative(events->rri, slot, writer->estate, &conflict));
+		list_free(compat_exec_insert_index_tuples_speculative(events->rri, slot, writer->estate, &conflict,
+																writer->event_arbiters));
 		table_tuple_complete_speculative(events->rel, slot, token, !conflict);
 		SpeculativeInsertionLockRelease(GetCurrentTransactionId());
 	}
@@ -490,6 +510,7 @@ alert_write_direct(const AlertChanges *changes, bool *opened)
 		PushActiveSnapshot(GetLatestSnapshot());
 		make_writable(&writer.alerts, false);
 		make_writable(&writer.events, true);
+		writer.event_arbiters = find_arbiters(&writer.events);
 		make_writable(&writer.states, false);
 		write_rows(&writer, changes, opened);
 		PopActiveSnapshot();

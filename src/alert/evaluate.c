@@ -151,6 +151,25 @@ judge(const AlertBatch *batch, const AlertWatch *watch, const AlertSample *sampl
 }
 
 /*
+ * Is the sample, which has a position, inside an exclusion area?
+ */
+static bool
+breaks_exclusion(const AlertRules *rules, const AlertSample *sample, double longitude, double latitude)
+{
+	for (int i = 0; i < rules->nboxes; i++)
+	{
+		const AlertBox *box = &rules->boxes[i];
+
+		if (latitude < box->south)
+			break;
+		if (latitude <= box->north && longitude >= box->west && longitude <= box->east &&
+			judge_fence(&rules->watches[box->watch], sample) == BREAKS)
+			return true;
+	}
+	return false;
+}
+
+/*
  * False when the sample may break a rule or a geofence.
  */
 bool
@@ -182,16 +201,9 @@ alert_is_quiet(const AlertRules *rules, const AlertSample *sample)
 			return true;
 		latitude = sample->values[metric_latitude];
 		longitude = sample->values[metric_longitude];
-		for (int i = 0; i < rules->nboxes; i++)
-		{
-			const AlertBox *box = &rules->boxes[i];
-
-			if (latitude < box->south)
-				break;
-			if (latitude <= box->north && longitude >= box->west && longitude <= box->east &&
-				judge_fence(&rules->watches[box->watch], sample) == BREAKS)
-				return false;
-		}
+		if (alert_grid_hit(&rules->grid, longitude, latitude) && breaks_exclusion(rules, sample, longitude, latitude))
+			return false;
+		se_assert(!breaks_exclusion(rules, sample, longitude, latitude));
 		for (int i = 0; i < rules->ninclusions; i++)
 		{
 			if (judge_fence(&rules->watches[rules->inclusions[i]], sample) == BREAKS)

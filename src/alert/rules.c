@@ -62,6 +62,9 @@
 #define FENCE_DRONE_ID		11
 #define FENCE_ENABLED		12
 
+/* A rectangle that is narrower is not cut into cells. */
+#define MIN_GRID_DEG		1e-6
+
 /* Drones whose type is remembered, at most. */
 #define MAX_DRONE_TYPES		200000
 
@@ -441,6 +444,41 @@ make_boxes(AlertRules *rules)
 	qsort(rules->boxes, rules->nboxes, sizeof(AlertBox), compare_boxes);
 }
 
+/*
+ * Draw the boxes into the grid.
+ */
+static void
+make_grid(AlertRules *rules)
+{
+	AlertGrid  *grid = &rules->grid;
+	AlertBox   *around = &grid->around;
+
+	around->west = around->south = get_float8_infinity();
+	around->east = around->north = -get_float8_infinity();
+	for (int i = 0; i < rules->nboxes; i++)
+	{
+		around->west = Min(around->west, rules->boxes[i].west);
+		around->east = Max(around->east, rules->boxes[i].east);
+		around->south = Min(around->south, rules->boxes[i].south);
+		around->north = Max(around->north, rules->boxes[i].north);
+	}
+	if (around->east - around->west > MIN_GRID_DEG)
+		grid->columns_per_deg = ALERT_GRID_CELLS / (around->east - around->west);
+	if (around->north - around->south > MIN_GRID_DEG)
+		grid->rows_per_deg = ALERT_GRID_CELLS / (around->north - around->south);
+	for (int i = 0; i < rules->nboxes; i++)
+	{
+		const AlertBox *box = &rules->boxes[i];
+		int			first = alert_grid_cell(box->west, around->west, grid->columns_per_deg);
+		int			last = alert_grid_cell(box->east, around->west, grid->columns_per_deg);
+		uint64		columns = (PG_UINT64_MAX >> (ALERT_GRID_CELLS - 1 - last)) & (PG_UINT64_MAX << first);
+		int			top = alert_grid_cell(box->north, around->south, grid->rows_per_deg);
+
+		for (int row = alert_grid_cell(box->south, around->south, grid->rows_per_deg); row <= top; row++)
+			grid->rows[row] |= columns;
+	}
+}
+
 static void
 compile(void)
 {
@@ -470,6 +508,7 @@ compile(void)
 		read_table(&compiler, relid, PASS_LINKS);
 	make_bands(rules);
 	make_boxes(rules);
+	make_grid(rules);
 	MemoryContextSwitchTo(old);
 
 	MemoryContextSetParent(context, CacheMemoryContext);

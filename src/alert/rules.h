@@ -77,6 +77,20 @@ typedef struct AlertBox
 	int			watch;			/* a place in watches */
 } AlertBox;
 
+/*
+ * Where there is an exclusion area at all: a rectangle around all of the boxes,
+ * cut into cells.  The bit of a cell is set when a box touches it.
+ */
+#define ALERT_GRID_CELLS	64
+
+typedef struct AlertGrid
+{
+	AlertBox	around;
+	double		columns_per_deg;
+	double		rows_per_deg;
+	uint64		rows[ALERT_GRID_CELLS];
+} AlertGrid;
+
 struct AlertRules
 {
 	MemoryContext context;
@@ -94,6 +108,7 @@ struct AlertRules
 	int		   *inclusions;
 	int			nboxes;
 	AlertBox   *boxes;			/* from south to north */
+	AlertGrid	grid;			/* of the boxes */
 	int			ntypes;
 	char	  **types;			/* drone types that a watch names */
 	struct drone_type_hash *drone_types;	/* of the drones that were asked for */
@@ -117,6 +132,28 @@ extern void alert_rules_invalidate(void);
 
 /* Does the watch apply to the drone? */
 extern bool alert_watch_applies(const AlertRules *rules, const AlertWatch *watch, const pg_uuid_t *drone_id);
+
+/* The row or column of a latitude or longitude that lies in the grid: it never falls as that grows. */
+static inline int
+alert_grid_cell(double degrees, double origin, double cells_per_deg)
+{
+	return Min((int) ((degrees - origin) * cells_per_deg), ALERT_GRID_CELLS - 1);
+}
+
+/* May the place lie in a box? */
+static inline bool
+alert_grid_hit(const AlertGrid *grid, double longitude, double latitude)
+{
+	int			row;
+	int			column;
+
+	if (!(latitude >= grid->around.south && latitude <= grid->around.north &&
+		  longitude >= grid->around.west && longitude <= grid->around.east))
+		return false;
+	row = alert_grid_cell(latitude, grid->around.south, grid->rows_per_deg);
+	column = alert_grid_cell(longitude, grid->around.west, grid->columns_per_deg);
+	return (grid->rows[row] & (UINT64CONST(1) << column)) != 0;
+}
 
 /* Compare as the rule does. */
 static inline bool
