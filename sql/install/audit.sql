@@ -36,17 +36,26 @@ CREATE TABLE audit.log (
 	session_role text COLLATE "C",
 	client_addr inet,
 	application_name text COLLATE "C",
-	mac bytea,
-	CONSTRAINT log_pkey PRIMARY KEY (audit_id, occurred_at) WITH (fillfactor = 100)
+	mac bytea
 ) PARTITION BY RANGE (occurred_at);
 CREATE TABLE audit.log_default PARTITION OF audit.log DEFAULT;
+-- It has no key: ids come from one sequence, audit.verify reports one that is there
+-- twice, and a B-tree would cost each change as much again as the index below.
+-- Subscribers of a publication are told of pruned entries by the whole entry.
+ALTER TABLE audit.log REPLICA IDENTITY FULL;
+ALTER TABLE audit.log_default REPLICA IDENTITY FULL;
 
--- A row's key can be longer than an index entry may be, hence one hash of key and
--- table, of eight bytes; a search must name the same expression.  Versions of a row
--- share one entry.  Entries come in order of time, so that ranges of blocks do.
-CREATE INDEX log_row_idx ON audit.log (pg_catalog.jsonb_hash_extended(row_key,
-		pg_catalog.hashtextextended(table_name, pg_catalog.hashtextextended(schema_name, 0)))) WHERE row_key IS NOT NULL;
--- For sealing, which asks for the entries of a few transactions every second.
+CREATE FUNCTION audit.row_position(schema_name text, table_name text, row_key jsonb) RETURNS bigint
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'audit_row_position';
+COMMENT ON FUNCTION audit.row_position(text, text, jsonb) IS
+	'Number under which log_row_idx has the entries of a row: a hash of the table, and the row''s key or a hash of it, in the order of keys where they have one. Rows may share a number: compare the key too. May be called by sentient_admin.';
+GRANT EXECUTE ON FUNCTION audit.row_position(text, text, jsonb) TO sentient_admin;
+
+-- A search must name the same expression.  Versions of a row share one index entry.
+CREATE INDEX log_row_idx ON audit.log (audit.row_position(schema_name, table_name, row_key)) WHERE row_key IS NOT NULL;
+-- Entries come in order of time, transaction and id, so that ranges of blocks tell
+-- them apart: for sealing, which asks for the entries of a few transactions every
+-- second, for a span of time, and for one entry by its id.
 CREATE OPERATOR CLASS audit.xid8_minmax_ops FOR TYPE xid8 USING brin AS
 	OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >,
 	FUNCTION 1 pg_catalog.brin_minmax_opcinfo(internal),
@@ -54,7 +63,7 @@ CREATE OPERATOR CLASS audit.xid8_minmax_ops FOR TYPE xid8 USING brin AS
 	FUNCTION 3 pg_catalog.brin_minmax_consistent(internal, internal, internal),
 	FUNCTION 4 pg_catalog.brin_minmax_union(internal, internal, internal);
 COMMENT ON OPERATOR CLASS audit.xid8_minmax_ops USING brin IS 'Block ranges by the least and greatest transaction id';
-CREATE INDEX log_ranges_idx ON audit.log USING brin (occurred_at, transaction_id audit.xid8_minmax_ops)
+CREATE INDEX log_ranges_idx ON audit.log USING brin (occurred_at, transaction_id audit.xid8_minmax_ops, audit_id)
 	WITH (pages_per_range = 32, autosummarize = on);
 CREATE INDEX log_user_idx ON audit.log (user_id) WHERE user_id IS NOT NULL;
 
@@ -219,16 +228,14 @@ AS $$
 		  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = row_history.table_name
 	), trail AS (
 		SELECT l.*, row_history.key AS sought FROM named n JOIN audit.log l
-			ON jsonb_hash_extended(l.row_key, hashtextextended(l.table_name, hashtextextended(l.schema_name, 0)))
-			 = jsonb_hash_extended(row_history.key, hashtextextended(n.name COLLATE "C", hashtextextended(n.schema_name COLLATE "C", 0)))
+			ON audit.row_position(l.schema_name, l.table_name, l.row_key) = audit.row_position(n.schema_name, n.name, row_history.key)
 		   AND l.row_key = row_history.key AND l.table_name = n.name AND l.schema_name = n.schema_name
 		UNION ALL
 		SELECT l.*, p.key FROM trail t
 		 CROSS JOIN LATERAL (SELECT t.row_key || jsonb_object_agg(k, t.old_values -> k) AS key
 							   FROM jsonb_object_keys(t.row_key) AS k WHERE t.old_values ? k) p
 		  JOIN audit.log l
-			ON jsonb_hash_extended(l.row_key, hashtextextended(l.table_name, hashtextextended(l.schema_name, 0)))
-			 = jsonb_hash_extended(p.key, hashtextextended(t.table_name, hashtextextended(t.schema_name, 0)))
+			ON audit.row_position(l.schema_name, l.table_name, l.row_key) = audit.row_position(t.schema_name, t.table_name, p.key)
 		   AND l.row_key = p.key AND l.table_name = t.table_name AND l.schema_name = t.schema_name AND l.audit_id < t.audit_id
 		 WHERE t.operation = 'U'
 	)

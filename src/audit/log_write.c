@@ -31,6 +31,7 @@
 #include "commands/sequence.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "nodes/primnodes.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -46,6 +47,7 @@
 #include "audit/entry.h"
 #include "audit/log_write.h"
 #include "audit/mac.h"
+#include "audit/row_position.h"
 #include "base/identity.h"
 #include "compat.h"
 #include "crypto/data_key.h"
@@ -76,11 +78,11 @@ static const char *const column_names[AUDIT_COLUMNS] = {
 	[AUDIT_MAC] = "mac",
 };
 
-typedef struct IndexKey
+typedef struct RowPosition
 {
-	int64		key;
+	int64		position;
 	TupleTableSlot *slot;
-} IndexKey;
+} RowPosition;
 
 /* What is kept of the partition that was written to last. */
 typedef struct LogPartition
@@ -92,7 +94,7 @@ typedef struct LogPartition
 	int			nindexes;
 	Oid		   *indexes;
 	IndexInfo **infos;
-	bool	   *by_hash;		/* B-tree on an expression of type int8 */
+	bool	   *by_position;	/* log_row_idx, whose expression need not be evaluated */
 	bool	   *by_extremes;	/* BRIN of which a block's first and last row do */
 	TupleDesc	desc;			/* not reference-counted: slots of it are cheap */
 	TupleTableSlot *slots[LOG_BATCH];
@@ -280,17 +282,50 @@ open_partition(Relation parent, TimestampTz time, PartitionRange *range)
 	return rel;
 }
 
-/* Are its columns occurred_at, and transaction_id, which is one value in a batch? */
+static bool
+is_column(const void *expression, AttrNumber column)
+{
+	return IsA(expression, Var) && ((const Var *) expression)->varattno == column;
+}
+
+/* Are its columns occurred_at, audit_id, which rises, and transaction_id, which is one value in a batch? */
 static bool
 goes_by_extremes(const IndexInfo *info)
 {
 	for (int i = 0; i < info->ii_NumIndexAttrs; i++)
 	{
 		if (info->ii_IndexAttrNumbers[i] != AUDIT_OCCURRED_AT + 1 &&
-			info->ii_IndexAttrNumbers[i] != AUDIT_TRANSACTION_ID + 1)
+			info->ii_IndexAttrNumbers[i] != AUDIT_TRANSACTION_ID + 1 &&
+			info->ii_IndexAttrNumbers[i] != AUDIT_ID + 1)
 			return false;
 	}
 	return info->ii_Predicate == NIL;
+}
+
+/* Is it one on audit.row_position(schema_name, table_name, row_key), of the rows that have a key? */
+static bool
+goes_by_position(const IndexInfo *info)
+{
+	static const AttrNumber arguments[] = {AUDIT_SCHEMA_NAME + 1, AUDIT_TABLE_NAME + 1, AUDIT_ROW_KEY + 1};
+	FuncExpr   *call;
+	NullTest   *has_key;
+	FmgrInfo	function;
+
+	if (info->ii_NumIndexAttrs != 1 || info->ii_Unique || list_length(info->ii_Expressions) != 1 ||
+		list_length(info->ii_Predicate) != 1)
+		return false;
+	call = linitial(info->ii_Expressions);
+	has_key = linitial(info->ii_Predicate);
+	if (!IsA(call, FuncExpr) || list_length(call->args) != lengthof(arguments) ||
+		!IsA(has_key, NullTest) || has_key->nulltesttype != IS_NOT_NULL || !is_column(has_key->arg, AUDIT_ROW_KEY + 1))
+		return false;
+	for (int i = 0; i < lengthof(arguments); i++)
+	{
+		if (!is_column(list_nth(call->args, i), arguments[i]))
+			return false;
+	}
+	fmgr_info(call->funcid, &function);
+	return function.fn_addr == audit_row_position;
 }
 
 static void
@@ -334,7 +369,7 @@ keep_partition(Relation rel)
 	kept.nindexes = 0;
 	kept.indexes = palloc(sizeof(Oid) * Max(list_length(indexes), 1));
 	kept.infos = palloc(sizeof(IndexInfo *) * Max(list_length(indexes), 1));
-	kept.by_hash = palloc(sizeof(bool) * Max(list_length(indexes), 1));
+	kept.by_position = palloc(sizeof(bool) * Max(list_length(indexes), 1));
 	kept.by_extremes = palloc(sizeof(bool) * Max(list_length(indexes), 1));
 	foreach(cell, indexes)
 	{
@@ -342,10 +377,7 @@ keep_partition(Relation rel)
 
 		kept.indexes[kept.nindexes] = lfirst_oid(cell);
 		kept.infos[kept.nindexes] = BuildIndexInfo(index);
-		kept.by_hash[kept.nindexes] = kept.infos[kept.nindexes]->ii_NumIndexAttrs == 1 &&
-			kept.infos[kept.nindexes]->ii_IndexAttrNumbers[0] == 0 && !kept.infos[kept.nindexes]->ii_Unique &&
-			TupleDescAttr(RelationGetDescr(index), 0)->atttypid == INT8OID &&
-			index->rd_rel->relam == BTREE_AM_OID;
+		kept.by_position[kept.nindexes] = index->rd_rel->relam == BTREE_AM_OID && goes_by_position(kept.infos[kept.nindexes]);
 		kept.by_extremes[kept.nindexes] = index->rd_rel->relam == BRIN_AM_OID && goes_by_extremes(kept.infos[kept.nindexes]);
 		kept.nindexes++;
 		index_close(index, NoLock);
@@ -467,47 +499,73 @@ index_values(IndexInfo *prepared, TupleTableSlot *slot, Datum *values, bool *nul
 }
 
 static int
-compare_keys(const void *a, const void *b)
+compare_positions(const void *a, const void *b)
 {
-	int64		left = ((const IndexKey *) a)->key;
-	int64		right = ((const IndexKey *) b)->key;
+	const RowPosition *left = a;
+	const RowPosition *right = b;
 
-	return left < right ? -1 : left > right;
+	if (left->position != right->position)
+		return left->position < right->position ? -1 : 1;
+	return ItemPointerCompare(&left->slot->tts_tid, &right->slot->tts_tid);
 }
 
 /*
- * Entries of an index on one integer, in its order: hashes would send each row to
- * another end of the index.
+ * Entries of the index that finds a row's history, in its order, so that those of
+ * one page follow each other.
  */
 static void
-insert_sorted(Relation rel, Relation index, IndexInfo *prepared, IndexInfo *info, int n)
+insert_by_position(Relation rel, Relation index, IndexInfo *info, int n)
 {
-	IndexKey   *keys = palloc(sizeof(IndexKey) * n);
-	int			nkeys = 0;
+	RowPosition *positions = palloc(sizeof(RowPosition) * n);
 	bool		isnull = false;
+	int			npositions = 0;
 
 	for (int i = 0; i < n; i++)
 	{
-		Datum		value;
+		TupleTableSlot *slot = kept.slots[i];
+		Datum	   *values = slot->tts_values;
 
-		if (!index_values(prepared, kept.slots[i], &value, &isnull))
+		if (slot->tts_isnull[AUDIT_ROW_KEY])
 			continue;
-		if (isnull)
-		{
-			index_insert(index, &value, &isnull, &kept.slots[i]->tts_tid, rel, UNIQUE_CHECK_NO, false, info);
-			continue;
-		}
-		keys[nkeys].key = DatumGetInt64(value);
-		keys[nkeys++].slot = kept.slots[i];
+		positions[npositions].position = row_position(DatumGetTextPP(values[AUDIT_SCHEMA_NAME]),
+													  DatumGetTextPP(values[AUDIT_TABLE_NAME]),
+													  DatumGetJsonbP(values[AUDIT_ROW_KEY]));
+		positions[npositions++].slot = slot;
 	}
-	qsort(keys, nkeys, sizeof(IndexKey), compare_keys);
-	isnull = false;
-	for (int i = 0; i < nkeys; i++)
+	qsort(positions, npositions, sizeof(RowPosition), compare_positions);
+	for (int i = 0; i < npositions; i++)
 	{
-		Datum		value = Int64GetDatum(keys[i].key);
+		Datum		value = Int64GetDatum(positions[i].position);
 
-		index_insert(index, &value, &isnull, &keys[i].slot->tts_tid, rel, UNIQUE_CHECK_NO, false, info);
+		index_insert(index, &value, &isnull, &positions[i].slot->tts_tid, rel, UNIQUE_CHECK_NO, false, info);
 	}
+	pfree(positions);
+}
+
+static void
+insert_row_by_row(Relation rel, Relation index, IndexInfo *prepared, IndexInfo *info, bool by_extremes, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		TupleTableSlot *slot = kept.slots[i];
+		Datum		values[INDEX_MAX_KEYS];
+		bool		nulls[INDEX_MAX_KEYS];
+
+		if (by_extremes && i > 0 && i < n - 1 && lies_between(kept.slots[i - 1], slot, kept.slots[i + 1]))
+			continue;
+		if (index_values(prepared, slot, values, nulls))
+			index_insert(index, values, nulls, &slot->tts_tid, rel,
+						 info->ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, false, info);
+	}
+}
+
+/* Would the only row of a batch have no place in the index? */
+static bool
+leaves_out(int which, TupleTableSlot *slot)
+{
+	if (kept.by_position[which])
+		return slot->tts_isnull[AUDIT_ROW_KEY];
+	return !takes_row(kept.infos[which], slot);
 }
 
 /*
@@ -519,12 +577,10 @@ insert_index_entries(Relation rel, int n)
 {
 	for (int which = 0; which < kept.nindexes; which++)
 	{
-		IndexInfo  *prepared = kept.infos[which];
 		Relation	index;
-		IndexInfo	info = *prepared;
-		bool		sorted = n > 1 && kept.by_hash[which];
+		IndexInfo	info = *kept.infos[which];
 
-		if (n == 1 && !takes_row(prepared, kept.slots[0]))
+		if (!info.ii_ReadyForInserts || (n == 1 && leaves_out(which, kept.slots[0])))
 			continue;
 		index = index_open(kept.indexes[which], RowExclusiveLock);
 
@@ -532,20 +588,10 @@ insert_index_entries(Relation rel, int n)
 		info.ii_AmCache = NULL;
 		info.ii_Context = CurrentMemoryContext;
 
-		if (sorted && info.ii_ReadyForInserts)
-			insert_sorted(rel, index, prepared, &info, n);
-		for (int i = 0; i < n && !sorted && info.ii_ReadyForInserts; i++)
-		{
-			TupleTableSlot *slot = kept.slots[i];
-			Datum		values[INDEX_MAX_KEYS];
-			bool		nulls[INDEX_MAX_KEYS];
-
-			if (kept.by_extremes[which] && i > 0 && i < n - 1 && lies_between(kept.slots[i - 1], slot, kept.slots[i + 1]))
-				continue;
-			if (index_values(prepared, slot, values, nulls))
-				index_insert(index, values, nulls, &slot->tts_tid, rel,
-							 info.ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, false, &info);
-		}
+		if (kept.by_position[which])
+			insert_by_position(rel, index, &info, n);
+		else
+			insert_row_by_row(rel, index, kept.infos[which], &info, kept.by_extremes[which], n);
 		compat_index_insert_cleanup(index, &info);
 		index_close(index, NoLock);
 		ResetPerTupleExprContext(kept.estate);

@@ -154,6 +154,30 @@ truncate_triggers_follow(Oid relid)
 		(void) sql_query(commands[i], 0, NULL, NULL);
 }
 
+/*
+ * Partitions of a table that only grows tell subscribers of removed rows as it
+ * does; PostgreSQL hands that down to none, and pg_partman since 5.
+ */
+static void
+replica_identity_follows(Oid relid)
+{
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(relid)};
+	char	  **commands;
+	uint64		n;
+
+	n = sql_query("SELECT format('ALTER TABLE %s REPLICA IDENTITY FULL', c.oid::regclass)"
+				  " FROM pg_class c JOIN pg_inherits i ON i.inhrelid = c.oid JOIN pg_class p ON p.oid = i.inhparent"
+				  " WHERE $1 IN (c.oid, p.oid) AND c.relispartition AND c.relreplident = 'd' AND p.relreplident = 'f'"
+				  "   AND EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = p.oid AND t.tgfoid = 'audit.append_only()'::regprocedure)",
+				  1, types, values);
+	commands = palloc(sizeof(char *) * Max(n, 1));
+	for (uint64 i = 0; i < n; i++)
+		commands[i] = sql_string(i, 0);
+	for (uint64 i = 0; i < n; i++)
+		(void) sql_query(commands[i], 0, NULL, NULL);
+}
+
 /* Does the statement bring a partition?  A dump attaches partitions before it makes triggers. */
 static bool
 brings_partition(Node *statement)
@@ -197,7 +221,10 @@ audit_follow_partitions(PG_FUNCTION_ARGS)
 	for (uint64 i = 0; i < n; i++)
 		relids[i] = DatumGetObjectId(sql_value(i, 0, &isnull));
 	for (uint64 i = 0; i < n; i++)
+	{
 		truncate_triggers_follow(relids[i]);
+		replica_identity_follows(relids[i]);
+	}
 	sql_end(&scope);
 	PG_RETURN_NULL();
 }

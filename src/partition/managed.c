@@ -54,9 +54,9 @@
 #include "partition/partman.h"
 
 const ManagedTable managed_tables[MANAGED_TABLES] = {
-	{"telemetry", "drone_telemetry", "recorded_at", offsetof(SentientSettings, telemetry)},
-	{"audit", "log", "occurred_at", offsetof(SentientSettings, audit)},
-	{"audit", "security_events", "occurred_at", offsetof(SentientSettings, security_events), "audit.restore_events"},
+	{"telemetry", "drone_telemetry", "recorded_at", true, offsetof(SentientSettings, telemetry)},
+	{"audit", "log", "occurred_at", false, offsetof(SentientSettings, audit)},
+	{"audit", "security_events", "occurred_at", true, offsetof(SentientSettings, security_events), "audit.restore_events"},
 };
 
 bool		managed_housekeeping = false;
@@ -183,7 +183,7 @@ managed_state(const ManagedTable *table, Relation parent, bool declare_complete)
 		}
 		return managed_state(table, parent, false);
 	}
-	return DatumGetBool(sql_value(0, 1, &isnull)) ? MANAGED_READY : MANAGED_BROKEN;
+	return !table->has_key || DatumGetBool(sql_value(0, 1, &isnull)) ? MANAGED_READY : MANAGED_BROKEN;
 }
 
 /* Have DROP EXTENSION drop the table too. */

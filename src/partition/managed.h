@@ -15,6 +15,7 @@ typedef struct ManagedTable
 	const char *schema;
 	const char *name;
 	const char *control;		/* the timestamptz column that it is partitioned by */
+	bool		has_key;		/* a primary key */
 	size_t		settings_offset;	/* of its PartitionSettings in SentientSettings */
 	const char *waiting;		/* where rows wait while a dump is restored; NULL: there are none then */
 } ManagedTable;
@@ -47,7 +48,7 @@ typedef enum ManagedState
 {
 	MANAGED_READY,
 	MANAGED_RESTORING,			/* a dump is being restored: hands off */
-	MANAGED_BROKEN,				/* no default partition, or no valid primary key */
+	MANAGED_BROKEN,				/* no default partition, or not the valid primary key that it has */
 } ManagedState;
 
 /*

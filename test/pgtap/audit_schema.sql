@@ -1,13 +1,13 @@
 -- audit: the partitioned log, what is a member of the extension and what is not, the ledger's checks.
 BEGIN;
-SELECT plan(26);
+SELECT plan(29);
 
 SELECT columns_are('audit', 'log', ARRAY['audit_id', 'occurred_at', 'statement_at', 'transaction_id', 'query_id', 'operation',
 	'schema_name', 'table_name', 'row_key', 'old_values', 'new_values', 'user_id', 'db_role', 'session_role', 'client_addr', 'application_name', 'mac']);
 SELECT is_partitioned('audit', 'log', 'audit.log is partitioned');
 SELECT is(pg_get_partkeydef('audit.log'::regclass), 'RANGE (occurred_at)', 'by time');
 SELECT is_partition_of('audit', 'log_default', 'audit', 'log', 'it has a default partition');
-SELECT col_is_pk('audit', 'log', ARRAY['audit_id', 'occurred_at'], 'key of log');
+SELECT is_empty($$SELECT relid FROM pg_partition_tree('audit.log') JOIN pg_class ON oid = relid WHERE relreplident <> 'f'$$, 'subscribers are told which entries were pruned');
 SELECT col_type_is('audit', 'log', 'transaction_id', 'xid8', 'transaction ids do not wrap');
 SELECT col_default_is('audit', 'log', 'audit_id', $$nextval('audit.log_audit_id_seq'::regclass)$$, 'ids come from the sequence');
 SELECT has_table('audit', 'security_events', 'security_events is there');
@@ -35,14 +35,30 @@ SELECT results_eq($$SELECT transaction_id, db_role FROM audit.log WHERE table_na
 	'SELECT pg_current_xact_id(), current_user::text', 'an entry knows its transaction and role');
 SELECT throws_ok($$INSERT INTO audit.log (schema_name, table_name, operation) VALUES ('core', 'pgtap', 'X')$$, '23514', NULL, 'an unknown operation');
 SET LOCAL enable_seqscan = off;
-SET LOCAL enable_bitmapscan = off;
 CREATE FUNCTION pg_temp.plan_of(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$BEGIN RETURN QUERY EXECUTE 'EXPLAIN ' || query; END$$;
 SELECT ok((SELECT string_agg(line, E'\n') FROM pg_temp.plan_of($$SELECT 1 FROM audit.log WHERE schema_name = 'core' AND table_name = 'drones'
-	AND jsonb_hash_extended(row_key, hashtextextended(table_name, hashtextextended(schema_name, 0)))
-	  = jsonb_hash_extended('{"id": 1}', hashtextextended('drones', hashtextextended('core', 0))) AND row_key = '{"id": 1}'$$) AS line)
-	~ 'Index Cond: .*jsonb_hash_extended', 'a row''s history is found by its key through an index');
+	AND audit.row_position(schema_name, table_name, row_key) = audit.row_position('core', 'drones', '{"id": 1}') AND row_key = '{"id": 1}'$$) AS line)
+	~ 'Index Cond: .*row_position', 'a row''s history is found by its key through an index');
 SELECT ok((SELECT string_agg(line, E'\n') FROM pg_temp.plan_of($$SELECT 1 FROM audit.log WHERE occurred_at > now()$$) AS line)
 	~ 'Index Cond: .*occurred_at', 'a span of time likewise');
+SELECT ok((SELECT string_agg(line, E'\n') FROM pg_temp.plan_of('SELECT 1 FROM audit.log WHERE audit_id = 7') AS line)
+	~ 'Index Cond: .*audit_id', 'and an entry by its id');
+
+-- row_history reads each partition by the index, and nothing else.
+RESET enable_seqscan;
+INSERT INTO audit.log (occurred_at, schema_name, table_name, operation, row_key)
+SELECT now() - make_interval(mins => n), 'core', 'drones', 'U', jsonb_build_object('drone_id', n % 500) FROM generate_series(1, 20000) AS n;
+ANALYZE audit.log;
+CREATE FUNCTION pg_temp.history_of(key text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE
+	body text := (SELECT prosrc FROM pg_proc WHERE oid = 'audit.row_history'::regproc);
+BEGIN
+	body := replace(replace(body, 'row_history.table_name', '''core.drones''::regclass'), 'row_history.key', quote_literal(key) || '::jsonb');
+	RETURN QUERY EXECUTE 'EXPLAIN ' || body;
+END$$;
+SELECT is((SELECT count(*) FROM pg_temp.history_of('{"drone_id": 7}') AS line WHERE line ~ 'Seq Scan on log' AND line !~ 'rows=[01] '), 0::bigint,
+	'no partition with entries is read from end to end');
+SELECT is((SELECT count(*) FROM audit.row_history('core.drones', '{"drone_id": 7}')), 40::bigint, 'and all entries of a row are found');
 
 INSERT INTO audit.blocks (block_number, previous_hash, merkle_root, block_hash, entry_count, total_entries, entry_ids, leaf_hashes,
 	min_audit_id, max_audit_id, first_occurred_at, last_occurred_at, system_identifier)
