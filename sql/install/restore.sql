@@ -68,9 +68,9 @@ BEGIN
 		   FROM pg_event_trigger_ddl_commands()
 		  WHERE object_identity = 'audit.log' AND command_tag = 'CREATE TABLE' AND NOT in_extension;
 	ELSIF EXISTS (SELECT FROM sentient_edge.foreign_keys WHERE NOT is_enforced)
-		AND EXISTS (SELECT FROM pg_class r JOIN pg_index i ON i.indrelid = r.oid
-					 WHERE r.oid = to_regclass('audit.log') AND r.relacl IS NOT NULL
-					   AND i.indisprimary AND i.indisvalid) THEN
+		AND EXISTS (SELECT FROM pg_class r JOIN sentient_edge.managed_tables m ON m.table_name = 'audit.log'
+					 WHERE r.oid = to_regclass('audit.log') AND r.relacl IS NOT NULL AND m.indexes <=
+						   (SELECT CASE WHEN bool_and(i.indisvalid) THEN count(*) END FROM pg_index i WHERE i.indrelid = r.oid)) THEN
 		PERFORM sentient_edge.enforce_foreign_keys(true);
 	END IF;
 END

@@ -94,7 +94,8 @@ static const EntryType event_types[EVENT_MAC] = {
 static inline void
 append_bytes(StringInfo bytes, const void *data, int length)
 {
-	enlargeStringInfo(bytes, length);
+	if (unlikely(bytes->len + length >= bytes->maxlen))
+		enlargeStringInfo(bytes, length);
 	memcpy(bytes->data + bytes->len, data, length);
 	bytes->len += length;
 }

@@ -20,6 +20,7 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -84,6 +85,16 @@ typedef struct RowPosition
 	TupleTableSlot *slot;
 } RowPosition;
 
+/* An index of the partition. */
+typedef struct LogIndex
+{
+	Oid			relid;
+	IndexInfo  *info;
+	AttrNumber	only_with;		/* it has the rows in which this column is not null, or 0 */
+	bool		by_position;	/* it is log_row_idx, whose expression need not be evaluated */
+	bool		by_extremes;	/* BRIN of which a block's first and last row do */
+} LogIndex;
+
 /* What is kept of the partition that was written to last. */
 typedef struct LogPartition
 {
@@ -92,13 +103,27 @@ typedef struct LogPartition
 	MemoryContext context;
 	EState	   *estate;			/* for the expressions of indexes */
 	int			nindexes;
-	Oid		   *indexes;
-	IndexInfo **infos;
-	bool	   *by_position;	/* log_row_idx, whose expression need not be evaluated */
-	bool	   *by_extremes;	/* BRIN of which a block's first and last row do */
+	LogIndex   *indexes;
 	TupleDesc	desc;			/* not reference-counted: slots of it are cheap */
 	TupleTableSlot *slots[LOG_BATCH];
+	int			nfilled;		/* of them have a tuple */
+	RowPosition positions[LOG_BATCH];	/* of the rows that have a key */
+	int			npositions;
+	bool		in_order;
 } LogPartition;
+
+/* A row in the making: most values are those of the row before. */
+typedef struct LogRow
+{
+	Datum		values[AUDIT_COLUMNS];
+	bool		nulls[AUDIT_COLUMNS];
+	const char *schema_name;	/* these are of values[] */
+	const char *table_name;
+	Oid			role;
+	Oid			session_role;
+	bool		has_key;
+	StringInfoData bytes;		/* to compute the MAC from */
+} LogRow;
 
 static LogPartition kept;
 static Oid	log_relid = InvalidOid;
@@ -113,7 +138,9 @@ static void role_changed(Datum arg, int cache, uint32 hash);
 static void find_relations(void);
 static Relation open_partition(Relation parent, TimestampTz time, PartitionRange *range);
 static void keep_partition(Relation rel);
-static void fill_slot(TupleTableSlot *slot, int64 id, const LogEntry *entry, bool has_key, StringInfo bytes);
+static void clear_slots(void);
+static void begin_rows(LogRow *row);
+static void add_row(LogRow *row, int64 id, const LogEntry *entry, TupleTableSlot *slot);
 static void insert_index_entries(Relation rel, int n);
 static void log_context(void *arg);
 
@@ -186,16 +213,19 @@ log_prepare(void)
 void
 log_write(const LogEntry *entries, int n)
 {
-	MemoryContext batch = AllocSetContextCreate(CurrentMemoryContext, "audit batch", ALLOCSET_SMALL_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(batch);
+	static MemoryContext batch = NULL;
+	MemoryContext old;
 	ErrorContextCallback context;
 	Relation	parent;
 	Oid			sequence;
-	StringInfoData bytes;
-	bool		has_key;
+	LogRow		row;
 	int			done = 0;
 
 	se_assert(n <= LOG_BATCH);
+	if (batch == NULL)
+		batch = AllocSetContextCreate(TopMemoryContext, "audit batch", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextReset(batch);
+	old = MemoryContextSwitchTo(batch);
 	context.callback = log_context;
 	context.arg = unconstify(LogEntry *, entries);
 	context.previous = error_context_stack;
@@ -214,8 +244,7 @@ log_write(const LogEntry *entries, int n)
 	/* Opening them takes in invalidations, which forget the oids. */
 	sequence = sequence_relid;
 	parent = table_open(log_relid, RowExclusiveLock);
-	initStringInfo(&bytes);
-	has_key = data_key_active_if_any(KEY_AUDIT_MAC) != NULL;
+	begin_rows(&row);
 
 	while (done < n)
 	{
@@ -223,26 +252,25 @@ log_write(const LogEntry *entries, int n)
 		Relation	rel = open_partition(parent, entries[done].occurred_at, &range);
 		int			here = 0;
 
+		clear_slots();
 		do
 		{
 			if (kept.slots[here] == NULL)
 			{
 				MemoryContext previous = MemoryContextSwitchTo(kept.context);
 
-				kept.slots[here] = MakeTupleTableSlot(kept.desc, &TTSOpsVirtual);
+				kept.slots[here] = MakeTupleTableSlot(kept.desc, &TTSOpsHeapTuple);
 				MemoryContextSwitchTo(previous);
 			}
-			fill_slot(kept.slots[here], nextval_internal(sequence, false), &entries[done], has_key, &bytes);
-			kept.slots[here]->tts_tableOid = RelationGetRelid(rel);
-			here++;
+			kept.nfilled = ++here;
+			add_row(&row, nextval_internal(sequence, false), &entries[done], kept.slots[here - 1]);
 			done++;
 		} while (done < n && !range.is_default &&
 				 entries[done].occurred_at >= range.lower && entries[done].occurred_at < range.upper);
 
 		table_multi_insert(rel, kept.slots, here, GetCurrentCommandId(true), 0, NULL);
 		insert_index_entries(rel, here);
-		for (int i = 0; i < here; i++)
-			ExecClearTuple(kept.slots[i]);
+		clear_slots();
 		if (range.is_default)
 			partition_request_drain(RelationGetRelid(parent));
 		table_close(rel, NoLock);
@@ -251,7 +279,17 @@ log_write(const LogEntry *entries, int n)
 
 	error_context_stack = context.previous;
 	MemoryContextSwitchTo(old);
-	MemoryContextDelete(batch);
+	MemoryContextReset(batch);
+}
+
+/* Forget the rows of the last batch, be it one that failed. */
+static void
+clear_slots(void)
+{
+	while (kept.nfilled > 0)
+		ExecClearTuple(kept.slots[--kept.nfilled]);
+	kept.npositions = 0;
+	kept.in_order = true;
 }
 
 /*
@@ -282,10 +320,10 @@ open_partition(Relation parent, TimestampTz time, PartitionRange *range)
 	return rel;
 }
 
-static bool
-is_column(const void *expression, AttrNumber column)
+static AttrNumber
+column_of(const void *expression)
 {
-	return IsA(expression, Var) && ((const Var *) expression)->varattno == column;
+	return IsA(expression, Var) ? ((const Var *) expression)->varattno : 0;
 }
 
 /* Are its columns occurred_at, audit_id, which rises, and transaction_id, which is one value in a batch? */
@@ -302,30 +340,38 @@ goes_by_extremes(const IndexInfo *info)
 	return info->ii_Predicate == NIL;
 }
 
-/* Is it one on audit.row_position(schema_name, table_name, row_key), of the rows that have a key? */
+/* Is it one on audit.row_position(schema_name, table_name, row_key)? */
 static bool
 goes_by_position(const IndexInfo *info)
 {
 	static const AttrNumber arguments[] = {AUDIT_SCHEMA_NAME + 1, AUDIT_TABLE_NAME + 1, AUDIT_ROW_KEY + 1};
 	FuncExpr   *call;
-	NullTest   *has_key;
 	FmgrInfo	function;
 
-	if (info->ii_NumIndexAttrs != 1 || info->ii_Unique || list_length(info->ii_Expressions) != 1 ||
-		list_length(info->ii_Predicate) != 1)
+	if (info->ii_NumIndexAttrs != 1 || info->ii_Unique || list_length(info->ii_Expressions) != 1)
 		return false;
 	call = linitial(info->ii_Expressions);
-	has_key = linitial(info->ii_Predicate);
-	if (!IsA(call, FuncExpr) || list_length(call->args) != lengthof(arguments) ||
-		!IsA(has_key, NullTest) || has_key->nulltesttype != IS_NOT_NULL || !is_column(has_key->arg, AUDIT_ROW_KEY + 1))
+	if (!IsA(call, FuncExpr) || list_length(call->args) != lengthof(arguments))
 		return false;
 	for (int i = 0; i < lengthof(arguments); i++)
 	{
-		if (!is_column(list_nth(call->args, i), arguments[i]))
+		if (column_of(list_nth(call->args, i)) != arguments[i])
 			return false;
 	}
 	fmgr_info(call->funcid, &function);
 	return function.fn_addr == audit_row_position;
+}
+
+/* The column of an index of which the rows are WHERE it IS NOT NULL, or 0. */
+static AttrNumber
+column_of_predicate(const IndexInfo *info)
+{
+	NullTest   *test;
+
+	if (list_length(info->ii_Predicate) != 1)
+		return 0;
+	test = linitial(info->ii_Predicate);
+	return IsA(test, NullTest) && test->nulltesttype == IS_NOT_NULL ? column_of(test->arg) : 0;
 }
 
 static void
@@ -364,22 +410,22 @@ keep_partition(Relation rel)
 	kept.desc = CreateTupleDescCopy(desc);
 	for (int i = 0; i < LOG_BATCH; i++)
 		kept.slots[i] = NULL;
+	kept.nfilled = 0;
 
 	indexes = RelationGetIndexList(rel);
 	kept.nindexes = 0;
-	kept.indexes = palloc(sizeof(Oid) * Max(list_length(indexes), 1));
-	kept.infos = palloc(sizeof(IndexInfo *) * Max(list_length(indexes), 1));
-	kept.by_position = palloc(sizeof(bool) * Max(list_length(indexes), 1));
-	kept.by_extremes = palloc(sizeof(bool) * Max(list_length(indexes), 1));
+	kept.indexes = palloc(sizeof(LogIndex) * Max(list_length(indexes), 1));
 	foreach(cell, indexes)
 	{
 		Relation	index = index_open(lfirst_oid(cell), RowExclusiveLock);
+		LogIndex   *entry = &kept.indexes[kept.nindexes++];
 
-		kept.indexes[kept.nindexes] = lfirst_oid(cell);
-		kept.infos[kept.nindexes] = BuildIndexInfo(index);
-		kept.by_position[kept.nindexes] = index->rd_rel->relam == BTREE_AM_OID && goes_by_position(kept.infos[kept.nindexes]);
-		kept.by_extremes[kept.nindexes] = index->rd_rel->relam == BRIN_AM_OID && goes_by_extremes(kept.infos[kept.nindexes]);
-		kept.nindexes++;
+		entry->relid = lfirst_oid(cell);
+		entry->info = BuildIndexInfo(index);
+		entry->only_with = column_of_predicate(entry->info);
+		entry->by_position = index->rd_rel->relam == BTREE_AM_OID && goes_by_position(entry->info) &&
+			entry->only_with == AUDIT_ROW_KEY + 1;
+		entry->by_extremes = index->rd_rel->relam == BRIN_AM_OID && goes_by_extremes(entry->info);
 		index_close(index, NoLock);
 	}
 	kept.relid = RelationGetRelid(rel);
@@ -405,57 +451,105 @@ role_text(Oid role)
 	return datumCopy(PointerGetDatum(role_name), false, -1);
 }
 
-/* An entry as a row of audit.log. */
 static void
-fill_slot(TupleTableSlot *slot, int64 id, const LogEntry *entry, bool has_key, StringInfo bytes)
+set_value(LogRow *row, AuditColumn column, Datum value, bool isnull)
 {
-	Datum	   *values = slot->tts_values;
-	bool	   *nulls = slot->tts_isnull;
+	row->values[column] = value;
+	row->nulls[column] = isnull;
+}
+
+/* What all entries of a batch have in common. */
+static void
+begin_rows(LogRow *row)
+{
 	const pg_uuid_t *user_id = identity_user_id();
 	const inet *address = identity_client_address();
+	bool		named = application_name != NULL && application_name[0] != '\0';
 
-	ExecClearTuple(slot);
-	memset(nulls, false, sizeof(bool) * AUDIT_COLUMNS);
-	values[AUDIT_ID] = Int64GetDatum(id);
-	values[AUDIT_OCCURRED_AT] = TimestampTzGetDatum(entry->occurred_at);
-	values[AUDIT_STATEMENT_AT] = TimestampTzGetDatum(entry->statement_at);
-	nulls[AUDIT_STATEMENT_AT] = entry->occurred_at - entry->statement_at < STATEMENT_AGE_US;
-	values[AUDIT_TRANSACTION_ID] = UInt64GetDatum(U64FromFullTransactionId(GetTopFullTransactionId()));
-	values[AUDIT_QUERY_ID] = Int64GetDatum(entry->query_id);
-	nulls[AUDIT_QUERY_ID] = entry->query_id == 0;
-	values[AUDIT_OPERATION] = CharGetDatum(entry->operation);
-	values[AUDIT_SCHEMA_NAME] = CStringGetTextDatum(entry->schema_name);
-	values[AUDIT_TABLE_NAME] = CStringGetTextDatum(entry->table_name);
-	values[AUDIT_ROW_KEY] = PointerGetDatum(entry->row_key);
-	nulls[AUDIT_ROW_KEY] = entry->row_key == NULL;
-	values[AUDIT_OLD_VALUES] = PointerGetDatum(entry->old_values);
-	nulls[AUDIT_OLD_VALUES] = entry->old_values == NULL;
-	values[AUDIT_NEW_VALUES] = PointerGetDatum(entry->new_values);
-	nulls[AUDIT_NEW_VALUES] = entry->new_values == NULL;
-	values[AUDIT_USER_ID] = PointerGetDatum(user_id);
-	nulls[AUDIT_USER_ID] = user_id == NULL;
-	values[AUDIT_DB_ROLE] = role_text(entry->role);
-	nulls[AUDIT_SESSION_ROLE] = entry->session_role == entry->role;
-	if (!nulls[AUDIT_SESSION_ROLE])
-		values[AUDIT_SESSION_ROLE] = CStringGetTextDatum(GetUserNameFromId(entry->session_role, false));
-	values[AUDIT_CLIENT_ADDR] = PointerGetDatum(address);
-	nulls[AUDIT_CLIENT_ADDR] = address == NULL;
-	nulls[AUDIT_APPLICATION_NAME] = application_name == NULL || application_name[0] == '\0';
-	if (!nulls[AUDIT_APPLICATION_NAME])
-		values[AUDIT_APPLICATION_NAME] = CStringGetTextDatum(application_name);
+	memset(row, 0, sizeof(*row));
+	row->has_key = data_key_active_if_any(KEY_AUDIT_MAC) != NULL;
+	initStringInfo(&row->bytes);
+	set_value(row, AUDIT_TRANSACTION_ID, UInt64GetDatum(U64FromFullTransactionId(GetTopFullTransactionId())), false);
+	set_value(row, AUDIT_USER_ID, PointerGetDatum(user_id), user_id == NULL);
+	set_value(row, AUDIT_CLIENT_ADDR, PointerGetDatum(address), address == NULL);
+	set_value(row, AUDIT_APPLICATION_NAME, named ? CStringGetTextDatum(application_name) : (Datum) 0, !named);
+}
 
-	nulls[AUDIT_MAC] = true;
-	if (has_key)
+/* What tells an entry from the one before it. */
+static void
+set_entry(LogRow *row, int64 id, const LogEntry *entry)
+{
+	set_value(row, AUDIT_ID, Int64GetDatum(id), false);
+	set_value(row, AUDIT_OCCURRED_AT, TimestampTzGetDatum(entry->occurred_at), false);
+	set_value(row, AUDIT_STATEMENT_AT, TimestampTzGetDatum(entry->statement_at),
+			  entry->occurred_at - entry->statement_at < STATEMENT_AGE_US);
+	set_value(row, AUDIT_QUERY_ID, Int64GetDatum(entry->query_id), entry->query_id == 0);
+	set_value(row, AUDIT_OPERATION, CharGetDatum(entry->operation), false);
+	set_value(row, AUDIT_ROW_KEY, PointerGetDatum(entry->row_key), entry->row_key == NULL);
+	set_value(row, AUDIT_OLD_VALUES, PointerGetDatum(entry->old_values), entry->old_values == NULL);
+	set_value(row, AUDIT_NEW_VALUES, PointerGetDatum(entry->new_values), entry->new_values == NULL);
+
+	/* capture.c has one string for the names of rows that follow each other. */
+	if (row->schema_name != entry->schema_name)
+		set_value(row, AUDIT_SCHEMA_NAME, CStringGetTextDatum(entry->schema_name), false);
+	if (row->table_name != entry->table_name)
+		set_value(row, AUDIT_TABLE_NAME, CStringGetTextDatum(entry->table_name), false);
+	if (row->role != entry->role || row->session_role != entry->session_role)
+	{
+		bool		same = entry->session_role == entry->role;
+
+		set_value(row, AUDIT_DB_ROLE, role_text(entry->role), false);
+		set_value(row, AUDIT_SESSION_ROLE,
+				  same ? (Datum) 0 : CStringGetTextDatum(GetUserNameFromId(entry->session_role, false)), same);
+	}
+	row->schema_name = entry->schema_name;
+	row->table_name = entry->table_name;
+	row->role = entry->role;
+	row->session_role = entry->session_role;
+
+	row->nulls[AUDIT_MAC] = true;
+	if (row->has_key)
 	{
 		bytea	   *mac;
 
-		resetStringInfo(bytes);
-		audit_entry_canonical(bytes, values, nulls);
-		mac = audit_mac(AUDIT_MAC_ENTRY, bytes);
-		values[AUDIT_MAC] = PointerGetDatum(mac);
-		nulls[AUDIT_MAC] = mac == NULL;
+		resetStringInfo(&row->bytes);
+		audit_entry_canonical(&row->bytes, row->values, row->nulls);
+		mac = audit_mac(AUDIT_MAC_ENTRY, &row->bytes);
+		set_value(row, AUDIT_MAC, PointerGetDatum(mac), mac == NULL);
 	}
-	ExecStoreVirtualTuple(slot);
+}
+
+/* An entry as a row of audit.log, in the slot. */
+static void
+add_row(LogRow *row, int64 id, const LogEntry *entry, TupleTableSlot *slot)
+{
+	MemoryContext old;
+
+	set_entry(row, id, entry);
+
+	/* An error leaves it in the slot, which outlives the batch. */
+	old = MemoryContextSwitchTo(kept.context);
+	ExecStoreHeapTuple(heap_form_tuple(kept.desc, row->values, row->nulls), slot, true);
+	MemoryContextSwitchTo(old);
+	slot->tts_tableOid = kept.relid;
+	if (entry->row_key != NULL)
+	{
+		RowPosition *at = &kept.positions[kept.npositions++];
+
+		at->position = row_position(DatumGetTextPP(row->values[AUDIT_SCHEMA_NAME]),
+									DatumGetTextPP(row->values[AUDIT_TABLE_NAME]), entry->row_key);
+		at->slot = slot;
+		if (kept.npositions > 1 && at->position < at[-1].position)
+			kept.in_order = false;
+	}
+}
+
+static TimestampTz
+time_of(TupleTableSlot *slot)
+{
+	bool		isnull;
+
+	return DatumGetTimestampTz(slot_getattr(slot, AUDIT_OCCURRED_AT + 1, &isnull));
 }
 
 /*
@@ -466,36 +560,29 @@ static bool
 lies_between(TupleTableSlot *before, TupleTableSlot *slot, TupleTableSlot *after)
 {
 	BlockNumber block = ItemPointerGetBlockNumber(&slot->tts_tid);
-	TimestampTz time = DatumGetTimestampTz(slot->tts_values[AUDIT_OCCURRED_AT]);
+	TimestampTz time = time_of(slot);
 
 	return ItemPointerGetBlockNumber(&before->tts_tid) == block &&
 		ItemPointerGetBlockNumber(&after->tts_tid) == block &&
-		DatumGetTimestampTz(before->tts_values[AUDIT_OCCURRED_AT]) <= time &&
-		DatumGetTimestampTz(after->tts_values[AUDIT_OCCURRED_AT]) >= time;
+		time_of(before) <= time && time_of(after) >= time;
 }
 
 /* Is the row among those that the index holds? */
 static bool
-takes_row(IndexInfo *prepared, TupleTableSlot *slot)
+takes_row(const LogIndex *index, TupleTableSlot *slot)
 {
-	ExprContext *expressions = GetPerTupleExprContext(kept.estate);
+	IndexInfo  *info = index->info;
+	ExprContext *expressions;
 
-	expressions->ecxt_scantuple = slot;
-	if (prepared->ii_Predicate == NIL)
+	if (info->ii_Predicate == NIL)
 		return true;
-	if (prepared->ii_PredicateState == NULL)
-		prepared->ii_PredicateState = ExecPrepareQual(prepared->ii_Predicate, kept.estate);
-	return ExecQual(prepared->ii_PredicateState, expressions);
-}
-
-/* The same; its values are those of the row then. */
-static bool
-index_values(IndexInfo *prepared, TupleTableSlot *slot, Datum *values, bool *nulls)
-{
-	if (!takes_row(prepared, slot))
-		return false;
-	FormIndexDatum(prepared, slot, kept.estate, values, nulls);
-	return true;
+	if (index->only_with > 0)
+		return !heap_attisnull(ExecFetchSlotHeapTuple(slot, false, NULL), index->only_with, kept.desc);
+	expressions = GetPerTupleExprContext(kept.estate);
+	expressions->ecxt_scantuple = slot;
+	if (info->ii_PredicateState == NULL)
+		info->ii_PredicateState = ExecPrepareQual(info->ii_Predicate, kept.estate);
+	return ExecQual(info->ii_PredicateState, expressions);
 }
 
 static int
@@ -514,36 +601,22 @@ compare_positions(const void *a, const void *b)
  * one page follow each other.
  */
 static void
-insert_by_position(Relation rel, Relation index, IndexInfo *info, int n)
+insert_by_position(Relation rel, Relation index, IndexInfo *info)
 {
-	RowPosition *positions = palloc(sizeof(RowPosition) * n);
 	bool		isnull = false;
-	int			npositions = 0;
 
-	for (int i = 0; i < n; i++)
+	if (!kept.in_order)
+		qsort(kept.positions, kept.npositions, sizeof(RowPosition), compare_positions);
+	for (int i = 0; i < kept.npositions; i++)
 	{
-		TupleTableSlot *slot = kept.slots[i];
-		Datum	   *values = slot->tts_values;
+		Datum		value = Int64GetDatum(kept.positions[i].position);
 
-		if (slot->tts_isnull[AUDIT_ROW_KEY])
-			continue;
-		positions[npositions].position = row_position(DatumGetTextPP(values[AUDIT_SCHEMA_NAME]),
-													  DatumGetTextPP(values[AUDIT_TABLE_NAME]),
-													  DatumGetJsonbP(values[AUDIT_ROW_KEY]));
-		positions[npositions++].slot = slot;
+		index_insert(index, &value, &isnull, &kept.positions[i].slot->tts_tid, rel, UNIQUE_CHECK_NO, false, info);
 	}
-	qsort(positions, npositions, sizeof(RowPosition), compare_positions);
-	for (int i = 0; i < npositions; i++)
-	{
-		Datum		value = Int64GetDatum(positions[i].position);
-
-		index_insert(index, &value, &isnull, &positions[i].slot->tts_tid, rel, UNIQUE_CHECK_NO, false, info);
-	}
-	pfree(positions);
 }
 
 static void
-insert_row_by_row(Relation rel, Relation index, IndexInfo *prepared, IndexInfo *info, bool by_extremes, int n)
+insert_row_by_row(Relation rel, Relation index, const LogIndex *entry, IndexInfo *info, int n)
 {
 	for (int i = 0; i < n; i++)
 	{
@@ -551,21 +624,15 @@ insert_row_by_row(Relation rel, Relation index, IndexInfo *prepared, IndexInfo *
 		Datum		values[INDEX_MAX_KEYS];
 		bool		nulls[INDEX_MAX_KEYS];
 
-		if (by_extremes && i > 0 && i < n - 1 && lies_between(kept.slots[i - 1], slot, kept.slots[i + 1]))
+		if (entry->by_extremes && i > 0 && i < n - 1 && lies_between(kept.slots[i - 1], slot, kept.slots[i + 1]))
 			continue;
-		if (index_values(prepared, slot, values, nulls))
-			index_insert(index, values, nulls, &slot->tts_tid, rel,
-						 info->ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, false, info);
+		if (!takes_row(entry, slot))
+			continue;
+		GetPerTupleExprContext(kept.estate)->ecxt_scantuple = slot;
+		FormIndexDatum(entry->info, slot, kept.estate, values, nulls);
+		index_insert(index, values, nulls, &slot->tts_tid, rel,
+					 info->ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, false, info);
 	}
-}
-
-/* Would the only row of a batch have no place in the index? */
-static bool
-leaves_out(int which, TupleTableSlot *slot)
-{
-	if (kept.by_position[which])
-		return slot->tts_isnull[AUDIT_ROW_KEY];
-	return !takes_row(kept.infos[which], slot);
 }
 
 /*
@@ -575,23 +642,24 @@ leaves_out(int which, TupleTableSlot *slot)
 static void
 insert_index_entries(Relation rel, int n)
 {
-	for (int which = 0; which < kept.nindexes; which++)
+	for (int i = 0; i < kept.nindexes; i++)
 	{
+		const LogIndex *entry = &kept.indexes[i];
+		IndexInfo	info = *entry->info;
 		Relation	index;
-		IndexInfo	info = *kept.infos[which];
 
-		if (!info.ii_ReadyForInserts || (n == 1 && leaves_out(which, kept.slots[0])))
+		if (!info.ii_ReadyForInserts || (n == 1 && !takes_row(entry, kept.slots[0])))
 			continue;
-		index = index_open(kept.indexes[which], RowExclusiveLock);
+		index = index_open(entry->relid, RowExclusiveLock);
 
 		/* An index may keep a state of its own for as long as it is open. */
 		info.ii_AmCache = NULL;
 		info.ii_Context = CurrentMemoryContext;
 
-		if (kept.by_position[which])
-			insert_by_position(rel, index, &info, n);
+		if (entry->by_position)
+			insert_by_position(rel, index, &info);
 		else
-			insert_row_by_row(rel, index, kept.infos[which], &info, kept.by_extremes[which], n);
+			insert_row_by_row(rel, index, entry, &info, n);
 		compat_index_insert_cleanup(index, &info);
 		index_close(index, NoLock);
 		ResetPerTupleExprContext(kept.estate);

@@ -1,6 +1,6 @@
 -- audit: the partitioned log, what is a member of the extension and what is not, the ledger's checks.
 BEGIN;
-SELECT plan(29);
+SELECT plan(30);
 
 SELECT columns_are('audit', 'log', ARRAY['audit_id', 'occurred_at', 'statement_at', 'transaction_id', 'query_id', 'operation',
 	'schema_name', 'table_name', 'row_key', 'old_values', 'new_values', 'user_id', 'db_role', 'session_role', 'client_addr', 'application_name', 'mac']);
@@ -72,6 +72,10 @@ SELECT throws_ok($$UPDATE audit.blocks SET entry_ids = '{1}' WHERE block_number 
 SELECT throws_ok($$UPDATE audit.blocks SET leaf_hashes = '' WHERE block_number = 1000000$$, '23514', NULL, 'and has a hash of each');
 SELECT throws_ok($$UPDATE audit.blocks SET signature = sha256('s') || sha256('s') WHERE block_number = 1000000$$, '23514', NULL, 'a signature names its key');
 SELECT throws_ok($$INSERT INTO audit.anchors (kind, block_number, block_hash) VALUES ('prune', 1, sha256('b'))$$, '23514', NULL, 'pruning says what it pruned');
+
+SET LOCAL client_min_messages = error;	-- of wal_level
+CREATE PUBLICATION everything FOR ALL TABLES;
+SELECT lives_ok('SELECT audit.prune(now())', 'entries of published tables can be pruned');
 
 SELECT * FROM finish();
 ROLLBACK;

@@ -97,6 +97,7 @@ finds("INSERT INTO audit.log (audit_id, $columns, mac) SELECT -7, $columns, mac 
 	'wherever its id is');
 finds("INSERT INTO audit.log (audit_id, $columns, mac) SELECT 1000, $columns, set_byte(mac, 0, 255 - get_byte(mac, 0)) FROM audit.log WHERE audit_id = $id",
 	qr/^unknown_key 1000, unsealed_entry 1000$/, 'a MAC of another key');
+finds("INSERT INTO audit.log SELECT * FROM audit.log WHERE audit_id = $id", "duplicate_entry 0 $id", 'a copy of one');
 finds("INSERT INTO audit.log (audit_id, $columns, mac) SELECT audit_id, occurred_at + interval '1 s', statement_at, transaction_id, query_id, operation, schema_name,
 	table_name, row_key, old_values, new_values, user_id, db_role, session_role, client_addr, application_name, mac FROM audit.log WHERE audit_id = $id",
 	qr/^(altered_entry 0 $id, )?duplicate_entry 0 $id$/, 'a second entry of the same id');
