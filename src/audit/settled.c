@@ -7,6 +7,10 @@
  * come from the first moment on, if only of the login; what they would have made
  * for them (keys, blocks, partitions) would be in the restore's way, so it waits.
  *
+ * A restore whose CREATE EXTENSION is long ago may still be at what comes before
+ * its tables: as long as the session that was there then is at work it counts as
+ * one, up to a limit, since it may be any session of an application as well.
+ *
  * Neither audit.log nor the events are looked at: whoever reads a default partition
  * and writes to it later in his transaction deadlocks with maintenance.
  */
@@ -17,6 +21,7 @@
 #include "base/sql.h"
 
 #define SETTLED_AFTER			"30 s"
+#define SETTLED_IN_ANY_CASE		"10 min"
 
 bool
 audit_is_settled(void)
@@ -28,8 +33,12 @@ audit_is_settled(void)
 		return false;
 	if (!settled)
 	{
-		(void) ledger_read("SELECT EXISTS (SELECT FROM audit.blocks) OR EXISTS (SELECT FROM sentient_edge.managed_tables"
-						   " WHERE created_at < clock_timestamp() - interval '" SETTLED_AFTER "')");
+		(void) ledger_read("SELECT EXISTS (SELECT FROM audit.blocks) OR EXISTS (SELECT FROM sentient_edge.managed_tables m"
+						   " WHERE m.created_at < clock_timestamp() - interval '" SETTLED_IN_ANY_CASE "'"
+						   " OR m.created_at < clock_timestamp() - interval '" SETTLED_AFTER "' AND NOT EXISTS"
+						   " (SELECT FROM pg_stat_activity s WHERE s.datname = current_database()"
+						   " AND s.backend_type = 'client backend' AND s.pid <> pg_backend_pid() AND s.backend_start < m.created_at"
+						   " AND (s.state <> 'idle' OR s.state_change > clock_timestamp() - interval '" SETTLED_AFTER "')))");
 		settled = DatumGetBool(sql_value(0, 0, &isnull));
 	}
 	return settled;

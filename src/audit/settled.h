@@ -6,8 +6,9 @@
 #define SENTIENT_SETTLED_H
 
 /*
- * Inside a sql_begin scope.  False while a dump is restored, and for the first
- * half minute of a database that has no block yet.
+ * Inside a sql_begin scope.  False while a dump is restored or, in a database that
+ * has no block yet, may be: for half a minute, or ten while the session that made
+ * the extension is at work.
  */
 extern bool audit_is_settled(void);
 

@@ -145,6 +145,31 @@ foreach my $case ([ 'plain', [ 'psql', '-X', '-v', 'ON_ERROR_STOP=0', '-q', '-f'
 	is($status, 0, "$database: CREATE EXTENSION again") or diag $err;
 }
 
+# Between CREATE EXTENSION and the tables a restore can take its time: nothing that
+# would be in its way is made meanwhile.
+$target->safe_psql('postgres', 'CREATE DATABASE slow');
+is($target->safe_psql('slow', q{
+	SET client_min_messages = warning;
+	CREATE EXTENSION sentient_edge CASCADE;
+	DO $$
+	DECLARE
+		goal bigint;
+		runs bigint;
+	BEGIN
+		LOOP
+			SELECT w.runs INTO runs FROM sentient_edge.workers w WHERE w.database = current_database() AND w.worker = 'ledger';
+			IF goal IS NULL AND clock_timestamp() > (SELECT max(created_at) FROM sentient_edge.managed_tables) + interval '31 s' THEN
+				goal := runs + 3;
+			END IF;
+			EXIT WHEN runs >= goal;
+			PERFORM pg_sleep(0.1);
+		END LOOP;
+	END $$;
+	SELECT count(*) FROM sentient_edge.data_keys;
+	SELECT count(*) FROM audit.log}), "0\n0", 'no key is made while the session of CREATE EXTENSION is at work');
+sentient_wait($target, 'slow', "SELECT count(*) = 1 FROM sentient_edge.data_keys WHERE purpose = 'audit_mac'",
+	'it is made once that has ended');
+
 unlike(slurp_file($target->logfile), qr/PANIC|terminated by signal|sentient_edge assertion/, 'no process died');
 $target->stop;
 done_testing();
