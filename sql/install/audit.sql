@@ -40,7 +40,7 @@ CREATE TABLE audit.log (
 ) PARTITION BY RANGE (occurred_at);
 CREATE TABLE audit.log_default PARTITION OF audit.log DEFAULT;
 -- It has no key: ids come from one sequence, audit.verify reports one that is there
--- twice, and a B-tree would cost each change as much again as the index below.
+-- twice, and a B-tree would cost each change half as much again as log_row_idx.
 -- Subscribers of a publication are told of pruned entries by the whole entry.
 ALTER TABLE audit.log REPLICA IDENTITY FULL;
 ALTER TABLE audit.log_default REPLICA IDENTITY FULL;
@@ -54,8 +54,8 @@ GRANT EXECUTE ON FUNCTION audit.row_position(text, text, jsonb) TO sentient_admi
 -- A search must name the same expression.  Versions of a row share one index entry.
 CREATE INDEX log_row_idx ON audit.log (audit.row_position(schema_name, table_name, row_key)) WHERE row_key IS NOT NULL;
 -- Entries come in order of time, transaction and id, so that ranges of blocks tell
--- them apart: for sealing, which asks for the entries of a few transactions every
--- second, for a span of time, and for one entry by its id.
+-- them apart: for sealing, which asks every second for the entries after an id or of
+-- a few transactions, for a span of time, and for one entry.
 CREATE OPERATOR CLASS audit.xid8_minmax_ops FOR TYPE xid8 USING brin AS
 	OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >,
 	FUNCTION 1 pg_catalog.brin_minmax_opcinfo(internal),
