@@ -62,6 +62,8 @@
 #define SEAL_FETCH				1000	/* entries that are read at once */
 /* So many entries are rather read than looked for by their transaction. */
 #define IDS_READ_THROUGH		100000
+/* The query of nearly every run; its plan is kept, for planning takes a while with many partitions. */
+#define RECENT_ENTRIES			"SELECT l.* FROM audit.log l WHERE l.audit_id > $1"
 
 typedef struct SealRow
 {
@@ -90,6 +92,7 @@ typedef struct SealRun
 	bool		is_foreign;		/* the last block is of another cluster, or there is none */
 	Given		given_before;	/* of the snapshot "before" */
 	Given		given_now;
+	int64		above;			/* due entries have greater audit_ids */
 	LedgerKind	kind;			/* of the rows */
 	int64		foreign_max;	/* entries up to here may come from another cluster */
 	bool		asked_for_key;
@@ -434,7 +437,7 @@ given_before(const SealRun *run, uint64 xid)
 	return DatumGetInt64(sql_value(0, 0, &isnull));
 }
 
-/* The query that finds what is due, of rows that fulfil the condition as well; NULL when nothing can be. */
+/* The query that finds what is due, of rows that fulfil the condition as well, above $1; NULL when nothing can be. */
 static char *
 due_query(SealRun *run, const char *condition)
 {
@@ -459,8 +462,9 @@ due_query(SealRun *run, const char *condition)
 		return psprintf("SELECT l.* FROM audit.security_events l WHERE (%s)%s", transactions.data, condition);
 
 	given = given_before(run, spans[0].first);
+	run->above = given;
 	if (given != PG_INT64_MIN && run->given_before.audit_id - given <= IDS_READ_THROUGH)
-		return psprintf("SELECT l.* FROM audit.log l WHERE l.audit_id > '" INT64_FORMAT "'%s", given, condition);
+		return psprintf(RECENT_ENTRIES "%s", condition);
 
 	/* A transaction that was open for long has ended. */
 	return psprintf("SELECT l.* FROM audit.log l WHERE l.audit_id > '" INT64_FORMAT "'%s UNION ALL"
@@ -499,8 +503,12 @@ begin_run(SealRun *run, bool accept_unkeyed)
 		bool		isnull;
 
 		run->was_signed = run->last.is_signed;
-		(void) ledger_read(psprintf("SELECT visible_snapshot::text, foreign_max_audit_id, (SELECT max(max_audit_id) FROM audit.blocks),"
-									" visible_audit_id, next_transaction_id FROM audit.blocks WHERE block_number = " INT64_FORMAT, run->last.number));
+		/* All blocks are looked at only where the chain goes over to another cluster. */
+		(void) ledger_read(psprintf("SELECT visible_snapshot::text, foreign_max_audit_id,"
+									" CASE WHEN system_identifier <> '" INT64_FORMAT "' OR visible_snapshot IS NULL"
+									" THEN (SELECT max(max_audit_id) FROM audit.blocks) END,"
+									" visible_audit_id, next_transaction_id FROM audit.blocks WHERE block_number = " INT64_FORMAT,
+									(int64) run->system_identifier, run->last.number));
 		before = sql_string(0, 0);
 		if (run->last.system_identifier == run->system_identifier && before != NULL)
 		{
@@ -524,22 +532,42 @@ begin_run(SealRun *run, bool accept_unkeyed)
 	run->row_context = AllocSetContextCreate(CurrentMemoryContext, "ledger entry", ALLOCSET_DEFAULT_SIZES);
 }
 
+static SPIPlanPtr
+prepare(const char *query)
+{
+	Oid			types[1] = {INT8OID};
+	SPIPlanPtr	plan = SPI_prepare_cursor(query, 1, types, CURSOR_OPT_GENERIC_PLAN);
+
+	if (plan == NULL)
+		elog(ERROR, "SPI returned %d for: %s", SPI_result, query);
+	return plan;
+}
+
 /* Read what is due of one kind and seal it. */
 static void
 seal_kind(SealRun *run, LedgerKind kind, const char *condition)
 {
+	static SPIPlanPtr recent_entries = NULL;
 	char	   *query;
+	bool		keep;
 	SPIPlanPtr	plan;
 	Portal		portal;
+	Datum		above[1];
 
 	run->kind = kind;
 	query = due_query(run, condition);
 	if (query == NULL)
 		return;
-	plan = SPI_prepare(query, 0, NULL);
-	if (plan == NULL)
-		elog(ERROR, "SPI returned %d for: %s", SPI_result, query);
-	portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
+	keep = strcmp(query, RECENT_ENTRIES) == 0;
+	plan = keep && recent_entries != NULL ? recent_entries : prepare(query);
+	if (keep && recent_entries == NULL)
+	{
+		if (SPI_keepplan(plan) != 0)
+			elog(ERROR, "cannot keep a plan");
+		recent_entries = plan;
+	}
+	above[0] = Int64GetDatum(run->above);
+	portal = SPI_cursor_open(NULL, plan, above, NULL, true);
 	for (;;)
 	{
 		SPITupleTable *table;
@@ -557,7 +585,8 @@ seal_kind(SealRun *run, LedgerKind kind, const char *condition)
 		CHECK_FOR_INTERRUPTS();
 	}
 	SPI_cursor_close(portal);
-	SPI_freeplan(plan);
+	if (!keep)
+		SPI_freeplan(plan);
 	flush_rows(run);
 }
 
