@@ -174,7 +174,6 @@ finds("DELETE FROM audit.anchors WHERE pruned_from = 'events'", qr/emptied_block
 
 # ---- retention: by month, with partitions of their own ----
 
-ask("UPDATE sentient_edge.settings SET value = 'drop' WHERE name = 'security_events.retention_action'; UPDATE sentient_edge.settings SET value = '30 days' WHERE name = 'security_events.retention'");
 ask('SELECT audit.seal(); SELECT telemetry.run_maintenance()');
 my $partitions = "SELECT count(*) FROM telemetry.partitions WHERE parent = 'audit.security_events' AND state";
 is(ask("$partitions = 'current'") . ask("$partitions = 'future'"), '14', 'events have partitions by month');
@@ -193,6 +192,9 @@ ok(defined $faketime, 'faketime is installed');
 	local $ENV{FAKETIME_DONT_RESET} = 1;
 	$node->start;
 	ask("SELECT audit.record_event('app.door', 'info', 'months later'); SELECT audit.seal()");
+	# After the scheduler's turn: under the false clock no timeout ends what two wait for.
+	sentient_wait($node, 'fleet', "SELECT runs > 0 AND state <> 'running' FROM sentient_edge.workers WHERE database = 'fleet' AND worker = 'partitions'", 'the scheduler has had its turn');
+	ask("UPDATE sentient_edge.settings SET value = 'drop' WHERE name = 'security_events.retention_action'; UPDATE sentient_edge.settings SET value = '30 days' WHERE name = 'security_events.retention'");
 	like(ask('SELECT telemetry.run_maintenance()'), qr/audit.security_events,retired/, 'retention takes a partition');
 	is(ask("SELECT string_agg(message, ',') FROM audit.security_events WHERE event_type LIKE 'app.%'"), 'months later', 'with its events');
 	cmp_ok(ask('SELECT count(*) FROM audit.log'), '>=', $entries, 'not the entries of that time');
