@@ -60,10 +60,12 @@
 #include "errors.h"
 
 #define SEAL_FETCH				1000	/* entries that are read at once */
+/* A clock is not set back by more than this without a run that sees it. */
+#define CLOCK_MARGIN_US			USECS_PER_DAY
 /* So many entries are rather read than looked for by their transaction. */
 #define IDS_READ_THROUGH		100000
 /* The query of nearly every run; its plan is kept, for planning takes a while with many partitions. */
-#define RECENT_ENTRIES			"SELECT l.* FROM audit.log l WHERE l.audit_id > $1"
+#define RECENT_ENTRIES			"SELECT l.* FROM audit.log l WHERE l.audit_id > $1 AND l.occurred_at >= $2"
 
 typedef struct SealRow
 {
@@ -74,11 +76,12 @@ typedef struct SealRow
 	bool		sealed;			/* it is in a block already */
 } SealRow;
 
-/* Transactions from next_xid on have audit_ids above this one. */
+/* Transactions from next_xid on have audit_ids above this one, and entries of this time or later. */
 typedef struct Given
 {
 	int64		audit_id;
 	uint64		next_xid;
+	TimestampTz at;
 } Given;
 
 typedef struct SealRun
@@ -92,7 +95,6 @@ typedef struct SealRun
 	bool		is_foreign;		/* the last block is of another cluster, or there is none */
 	Given		given_before;	/* of the snapshot "before" */
 	Given		given_now;
-	int64		above;			/* due entries have greater audit_ids */
 	LedgerKind	kind;			/* of the rows */
 	int64		foreign_max;	/* entries up to here may come from another cluster */
 	bool		asked_for_key;
@@ -422,31 +424,53 @@ take_row(SealRun *run, HeapTuple tuple, TupleDesc desc)
 	MemoryContextSwitchTo(previous);
 }
 
-/* An audit_id that all entries of transactions from xid on are above. */
-static int64
+/* What had been given when none of the transactions from xid on had a number. */
+static Given
 given_before(const SealRun *run, uint64 xid)
 {
+	Given		given = {.audit_id = PG_INT64_MIN, .at = DT_NOBEGIN};
 	bool		isnull;
 
 	if (xid >= run->given_before.next_xid)
-		return run->given_before.audit_id;
-	if (ledger_read(psprintf("SELECT visible_audit_id FROM audit.blocks"
+		return run->given_before;
+	if (ledger_read(psprintf("SELECT visible_audit_id, sealed_at FROM audit.blocks"
 							 " WHERE next_transaction_id <= '" UINT64_FORMAT "'::xid8 AND system_identifier = '" INT64_FORMAT
 							 "' ORDER BY block_number DESC LIMIT 1", xid, (int64) run->system_identifier)) == 0)
-		return PG_INT64_MIN;
-	return DatumGetInt64(sql_value(0, 0, &isnull));
+		return given;
+	given.audit_id = DatumGetInt64(sql_value(0, 0, &isnull));
+	given.at = DatumGetTimestampTz(sql_value(0, 1, &isnull));
+	return given;
 }
 
-/* The query that finds what is due, of rows that fulfil the condition as well, above $1; NULL when nothing can be. */
+/*
+ * Due entries are not older than this.  The clock may have been set back since: by
+ * less than the margin, or so that it shows.
+ */
+static TimestampTz
+due_since(const SealRun *run, TimestampTz given_at)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (TIMESTAMP_NOT_FINITE(given_at) || now < given_at || now < run->given_before.at || now < run->last.sealed_at)
+		return DT_NOBEGIN;
+	return given_at - CLOCK_MARGIN_US;
+}
+
+/*
+ * The query that finds what is due, of rows that fulfil the condition as well; NULL when nothing can be.
+ * Its arguments are the least audit_id and time of entries.
+ */
 static char *
-due_query(SealRun *run, const char *condition)
+due_query(SealRun *run, const char *condition, Datum arguments[2])
 {
 	const LedgerSource *source = &ledger_sources[run->kind];
 	StringInfoData transactions;
 	XidSpan		spans[SEAL_MAX_SPANS];
 	int			nspans;
-	int64		given;
+	Given		given;
 
+	arguments[0] = Int64GetDatum(PG_INT64_MIN);
+	arguments[1] = TimestampTzGetDatum(DT_NOBEGIN);
 	if (run->before == NULL)
 		return psprintf("SELECT l.* FROM %s l WHERE NOT EXISTS (SELECT FROM audit.blocks b CROSS JOIN LATERAL unnest(b.%s) AS e (id)"
 						" WHERE e.id = l.%s)%s", source->table, source->ids, source->id, condition);
@@ -462,14 +486,15 @@ due_query(SealRun *run, const char *condition)
 		return psprintf("SELECT l.* FROM audit.security_events l WHERE (%s)%s", transactions.data, condition);
 
 	given = given_before(run, spans[0].first);
-	run->above = given;
-	if (given != PG_INT64_MIN && run->given_before.audit_id - given <= IDS_READ_THROUGH)
+	arguments[0] = Int64GetDatum(given.audit_id);
+	arguments[1] = TimestampTzGetDatum(due_since(run, given.at));
+	if (given.audit_id != PG_INT64_MIN && run->given_before.audit_id - given.audit_id <= IDS_READ_THROUGH)
 		return psprintf(RECENT_ENTRIES "%s", condition);
 
 	/* A transaction that was open for long has ended. */
-	return psprintf("SELECT l.* FROM audit.log l WHERE l.audit_id > '" INT64_FORMAT "'%s UNION ALL"
-					" SELECT l.* FROM audit.log l WHERE l.audit_id > '" INT64_FORMAT "' AND l.audit_id <= '" INT64_FORMAT "' AND (%s)%s",
-					run->given_before.audit_id, condition, given, run->given_before.audit_id, transactions.data, condition);
+	return psprintf("SELECT l.* FROM audit.log l WHERE l.audit_id > '" INT64_FORMAT "' AND l.occurred_at >= $2%s UNION ALL"
+					" SELECT l.* FROM audit.log l WHERE l.audit_id > $1 AND l.audit_id <= '" INT64_FORMAT "' AND l.occurred_at >= $2 AND (%s)%s",
+					run->given_before.audit_id, condition, run->given_before.audit_id, transactions.data, condition);
 }
 
 static void
@@ -515,6 +540,7 @@ begin_run(SealRun *run, bool accept_unkeyed)
 			run->foreign_max = DatumGetInt64(sql_value(0, 1, &isnull));
 			run->given_before.audit_id = DatumGetInt64(sql_value(0, 3, &isnull));
 			run->given_before.next_xid = DatumGetUInt64(sql_value(0, 4, &isnull));
+			run->given_before.at = run->last.sealed_at;
 			if (!accept_unkeyed)
 				run->before = seal_snapshot_parse(before);
 		}
@@ -535,8 +561,8 @@ begin_run(SealRun *run, bool accept_unkeyed)
 static SPIPlanPtr
 prepare(const char *query)
 {
-	Oid			types[1] = {INT8OID};
-	SPIPlanPtr	plan = SPI_prepare_cursor(query, 1, types, CURSOR_OPT_GENERIC_PLAN);
+	Oid			types[2] = {INT8OID, TIMESTAMPTZOID};
+	SPIPlanPtr	plan = SPI_prepare_cursor(query, 2, types, CURSOR_OPT_GENERIC_PLAN);
 
 	if (plan == NULL)
 		elog(ERROR, "SPI returned %d for: %s", SPI_result, query);
@@ -552,10 +578,10 @@ seal_kind(SealRun *run, LedgerKind kind, const char *condition)
 	bool		keep;
 	SPIPlanPtr	plan;
 	Portal		portal;
-	Datum		above[1];
+	Datum		arguments[2];
 
 	run->kind = kind;
-	query = due_query(run, condition);
+	query = due_query(run, condition, arguments);
 	if (query == NULL)
 		return;
 	keep = strcmp(query, RECENT_ENTRIES) == 0;
@@ -566,8 +592,7 @@ seal_kind(SealRun *run, LedgerKind kind, const char *condition)
 			elog(ERROR, "cannot keep a plan");
 		recent_entries = plan;
 	}
-	above[0] = Int64GetDatum(run->above);
-	portal = SPI_cursor_open(NULL, plan, above, NULL, true);
+	portal = SPI_cursor_open(NULL, plan, arguments, NULL, true);
 	for (;;)
 	{
 		SPITupleTable *table;
@@ -642,6 +667,7 @@ what_is_given(void)
 	given.audit_id = DatumGetInt64(sql_value(0, 0, &isnull)) - 1;	/* the value may not have been given yet */
 	pg_memory_barrier();
 	given.next_xid = U64FromFullTransactionId(ReadNextFullTransactionId());
+	given.at = GetCurrentTimestamp();
 	return given;
 }
 
