@@ -250,8 +250,10 @@ $node->start;
 like(ask('SELECT audit.verify()'), qr/sealing_stopped,,,"\d+ entries or events wait to be sealed, the oldest since/, 'an entry that has waited for two hours');
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'sentient_edge'");
 $node->restart;
-ask('SELECT audit.seal()');
-clean('it is sealed, and all is well');
+# With the entry come the events of that time that have waited in the queue's file.
+sentient_wait($node, 'fleet', "SELECT runs > 0 AND state <> 'running' FROM sentient_edge.workers WHERE database = 'fleet' AND worker = 'security events'", 'what waited is written');
+sentient_wait($node, 'fleet', 'SELECT blocks = 0 FROM (SELECT pg_sleep(1)) AS s, LATERAL audit.seal()', 'it is sealed');
+clean('and all is well');
 
 # Somebody says that a dump is being restored: nothing is sealed, and that shows.
 ask("UPDATE sentient_edge.managed_tables SET restored_at = now() - interval '7 hours' WHERE table_name = 'audit.log'");
