@@ -24,6 +24,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/ipc.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
@@ -181,13 +182,12 @@ prepare_insertion(const char *table)
 	return plan;
 }
 
-/* The plan for the table that takes events now. */
+/* The plan for the table that takes events now; they wait in that of restores, or not. */
 static SPIPlanPtr
-insertion(void)
+insertion(bool *waits)
 {
 	static SPIPlanPtr restoring = NULL;
 	static SPIPlanPtr plans[2] = {NULL, NULL};
-	int			waits;
 
 	if (restoring == NULL)
 	{
@@ -200,10 +200,10 @@ insertion(void)
 	}
 	if (SPI_execute_plan(restoring, NULL, NULL, false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "cannot tell where security events go");
-	waits = SPI_processed > 0 ? 1 : 0;
-	if (plans[waits] == NULL)
-		plans[waits] = prepare_insertion(waits ? "audit.restore_events" : "audit.security_events");
-	return plans[waits];
+	*waits = SPI_processed > 0;
+	if (plans[*waits] == NULL)
+		plans[*waits] = prepare_insertion(*waits ? "audit.restore_events" : "audit.security_events");
+	return plans[*waits];
 }
 
 void
@@ -214,6 +214,12 @@ events_insert(Datum *values, bool *nulls)
 	char		null_flags[EVENT_COLUMNS];
 	bool		isnull;
 
+	bool		waits;
+	SPIPlanPtr	plan = insertion(&waits);
+
+	/* Before the MAC is computed: whoever begins to sign the chain waits for those who may not know of the key. */
+	if (!waits)
+		LockRelationOid(get_relname_relid("security_events", get_namespace_oid("audit", false)), RowExclusiveLock);
 	nulls[EVENT_TRANSACTION_ID] = false;
 	values[EVENT_TRANSACTION_ID] = UInt64GetDatum(U64FromFullTransactionId(GetTopFullTransactionId()));
 	initStringInfo(&bytes);
@@ -224,7 +230,7 @@ events_insert(Datum *values, bool *nulls)
 
 	for (int column = 0; column < EVENT_COLUMNS; column++)
 		null_flags[column] = nulls[column] ? 'n' : ' ';
-	if (SPI_execute_plan(insertion(), values, null_flags, false, 0) != SPI_OK_INSERT_RETURNING)
+	if (SPI_execute_plan(plan, values, null_flags, false, 0) != SPI_OK_INSERT_RETURNING)
 		elog(ERROR, "cannot insert a security event");
 	if (SPI_processed > 0 && DatumGetBool(sql_value(0, 0, &isnull)) && !isnull && audit_is_settled())
 		partition_request_drain(get_relname_relid("security_events", get_namespace_oid("audit", false)));

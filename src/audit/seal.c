@@ -37,13 +37,16 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -675,6 +678,7 @@ bool
 ledger_seal(bool accept_unkeyed, bool wait, SealReport *report)
 {
 	SealRun		run = {.report = report};
+	LedgerBlock last;
 	pg_uuid_t	key_id;
 
 	memset(report, 0, sizeof(*report));
@@ -702,6 +706,19 @@ ledger_seal(bool accept_unkeyed, bool wait, SealReport *report)
 	/* That it was made is an event without a MAC, which must be visible before anything is signed. */
 	if (data_keys_available() && !data_key_active_row(KEY_AUDIT_MAC, &key_id))
 		(void) data_key_active(KEY_AUDIT_MAC);
+	/* From the first signed block on nothing without a MAC may come: wait for events that are being written. */
+	if (data_keys_available() && !(block_last(&last) && last.is_signed))
+	{
+		Oid			events = get_relname_relid("security_events", get_namespace_oid("audit", false));
+
+		if (wait)
+			LockRelationOid(events, ShareLock);
+		else if (!ConditionalLockRelationOid(events, ShareLock))
+		{
+			PopActiveSnapshot();
+			return false;
+		}
+	}
 	run.given_now = what_is_given();
 	PopActiveSnapshot();
 

@@ -59,11 +59,10 @@ SELECT throws_ok($$INSERT INTO audit.blocks (block_number, previous_hash, merkle
 SELECT throws_ok($$INSERT INTO audit.anchors (kind, block_number, block_hash, pruned_before, pruned_entries, pruned_partly) VALUES ('prune', 1, sha256('a'), now(), 1, '{}')$$,
 	'23514', NULL, 'pruning says from what');
 
--- what a transaction has done is neither sealed by itself nor a finding
-SELECT audit.record_event('app.pgtap', 'info', 'waits') AS event_id \gset
+-- what a transaction has done itself is no finding
+SELECT isnt(audit.record_event('app.pgtap', 'info', 'waits'), NULL, 'an event');
 SELECT is_empty($$SELECT * FROM audit.verify() WHERE finding <> 'capture_off'$$, 'nothing is wrong');
 SELECT is((SELECT refused FROM audit.seal()), 0::bigint, 'sealing refuses nothing');
-SELECT is_empty(format('SELECT FROM audit.blocks WHERE %L = ANY (event_ids)', :'event_id'), 'and leaves out the events of its own transaction');
 SELECT lives_ok('SELECT audit.digest()', 'a digest') WHERE EXISTS (SELECT FROM audit.blocks)
 UNION ALL SELECT throws_ok('SELECT audit.digest()', '55000', NULL, 'no digest without a block') WHERE NOT EXISTS (SELECT FROM audit.blocks);
 
