@@ -6,10 +6,15 @@
  * by one byte in its pipe and closed by taking that out again; who does so and
  * when is the business of queue_writer.c.  Processes that wait see a level, not
  * an event: a gate must stay open until all who waited at it have passed.
+ *
+ * The pipes, and the sets that wait at them, count among the descriptors of which
+ * PostgreSQL lets a process hold a third outside its own files.  Where a process
+ * may have few there are no gates, and every session waits at its latch.
  */
 #include "postgres.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "miscadmin.h"
@@ -27,8 +32,29 @@ typedef struct Gate
 	WaitEventSet *set;			/* this process's: its latch, the postmaster's death and the pipe */
 } Gate;
 
+/* A third of this leaves room for all gates, a writer's sets, and what the server needs itself. */
+#define FILES_FOR_GATES		300
+
 static Gate gates[GATE_GROUPS][GATES];
 static bool created = false;
+
+static bool
+files_suffice(void)
+{
+	struct rlimit limit;
+
+	return max_files_per_process >= FILES_FOR_GATES &&
+		(getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= FILES_FOR_GATES);
+}
+
+/*
+ * Are there gates in this server?
+ */
+bool
+gates_exist(void)
+{
+	return created;
+}
 
 /*
  * Make the gates, or close those that are there.
@@ -36,7 +62,7 @@ static bool created = false;
 void
 gates_create(void)
 {
-	if (IsUnderPostmaster)
+	if (IsUnderPostmaster || !files_suffice())
 		return;
 	for (int group = 0; group < GATE_GROUPS; group++)
 	{

@@ -4,7 +4,8 @@
  *
  * Setting a latch costs a signal for every process.  A gate is a pipe that all
  * processes have inherited: whoever waits at it wakes up when it has become
- * readable, by one write for all of them.
+ * readable, by one write for all of them.  A server whose processes may open but
+ * few files has none.
  */
 #ifndef SENTIENT_GATE_H
 #define SENTIENT_GATE_H
@@ -18,6 +19,7 @@
 
 /* Make the gates; in the postmaster, and again (which closes them all) after a crash. */
 extern void gates_create(void);
+extern bool gates_exist(void);
 
 extern void gate_open(int group, int gate);
 extern void gate_close(int group, int gate);

@@ -88,7 +88,7 @@ unused_gates(void)
 		if (queue->lanes[i].gate_group != GATE_NONE)
 			users[queue->lanes[i].gate_group] = &queue->lanes[i];
 	}
-	for (int group = 0; group < GATE_GROUPS; group++)
+	for (int group = 0; group < GATE_GROUPS && gates_exist(); group++)
 	{
 		/* Where no session is busy, none waits at a gate. */
 		if (users[group] != NULL && !queue_lane_is_idle(users[group], now))

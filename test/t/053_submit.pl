@@ -228,6 +228,14 @@ is($node->safe_psql('fleet', sample_sql()), 'told 100', 'with it again samples a
 unlike(slurp_file($node->logfile), qr/PANIC|sentient_edge assertion|was terminated by signal/, 'nothing crashed');
 $node->stop;
 
+# ---- where processes may open but few files, sessions wait at their latches ----
+$node = sentient_server('few', conf => "max_files_per_process = 64\n");
+sentient_database($node, 'fleet');
+$drone = sentient_drone($node, 'fleet', 'f-1');
+@told = map { finish($_) } map { session('fleet', sample_sql()) } 1 .. 8;
+is(scalar(grep { $_ eq "told 100\n" } @told), 8, 'samples are stored with few files');
+$node->stop;
+
 # ---- without the preload ----
 $node = sentient_server('plain', preload => 0);
 sentient_database($node, 'fleet');
