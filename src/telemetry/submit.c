@@ -22,6 +22,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "postmaster/interrupt.h"
 #include "replication/message.h"
 #include "replication/syncrep.h"
 #include "replication/walsender.h"
@@ -110,13 +111,22 @@ wait_for_answer(QueueRequest *request, QueueAnswer *answer)
 	}
 }
 
+/* Are there synchronous standbys in the configuration, as this session has read it? */
+static bool
+standbys_are_named(void)
+{
+	return SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0';
+}
+
 /*
- * Does this session wait for standbys when it commits?
+ * Does this session, as far as it knows, wait for standbys when it commits?  A
+ * statement that is under way reads no configuration, and some may have been
+ * named meanwhile.
  */
 static bool
 standbys_asked_for(void)
 {
-	return SyncRepRequested() && SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0';
+	return SyncRepRequested() && (standbys_are_named() || ConfigReloadPending);
 }
 
 /*
@@ -167,7 +177,7 @@ wait_for_standbys(XLogRecPtr position)
 	HOLD_INTERRUPTS();
 	SyncRepWaitForLSN(own, true);
 	RESUME_INTERRUPTS();
-	if (!standbys_have(position))
+	if (standbys_are_named() && !standbys_have(position))
 		ereport(ERROR,
 				(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
 				 errmsg("stopped waiting for the synchronous standby"),
