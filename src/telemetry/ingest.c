@@ -5,8 +5,8 @@
  * Called by every ingest function; runs in the caller's transaction.  Order of
  * work, and of the locks that come with it:
  *
- *	1. samples are grouped by drone, each drone's in order of time; repeats
- *	   inside the batch are duplicates;
+ *	1. samples are grouped by drone, each drone's in order of time (ingest_stage.c);
+ *	   repeats inside the batch are duplicates;
  *	2. each drone's latest state is read, unlocked: samples newer than it need
  *	   no look-up, a drone that does not exist has its samples rejected;
  *	3. months that have no partition yet get one, by a worker of its own;
@@ -32,7 +32,6 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
@@ -45,14 +44,10 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-#include "base/settings.h"
 #include "compat.h"
 #include "errors.h"
 #include "partition/partition.h"
-#include "telemetry/ingest.h"
-#include "telemetry/latest.h"
-#include "telemetry/rejected.h"
-#include "telemetry/sample_store.h"
+#include "telemetry/ingest_private.h"
 #include "telemetry/watch.h"
 
 /* Attempts against sessions that store the same samples, before giving up. */
@@ -65,64 +60,6 @@
  */
 #define MAX_DEADLOCKS			10
 #define MAX_DEADLOCKS_LOCKED	2
-
-/* Samples are handed out from blocks, whose addresses stay. */
-#define BLOCK_SAMPLES	512
-
-/* A sample and what the batch does with it. */
-typedef struct StagedSample
-{
-	Sample		sample;			/* first: ingest_next hands out its address */
-	struct StagedSample *next;	/* of the same drone, in order of time at last */
-	SampleState state;
-} StagedSample;
-
-/* All samples of one drone. */
-typedef struct DroneGroup
-{
-	pg_uuid_t	drone_id;
-	char		status;			/* of the hash table */
-	int			nsamples;
-	bool		in_order;		/* the list runs in order of time, without repeats */
-	StagedSample *first;
-	StagedSample *last;
-	StagedSample *repeats;		/* of a time that the list has */
-	LatestState latest;
-} DroneGroup;
-
-#define SH_PREFIX		group
-#define SH_ELEMENT_TYPE	DroneGroup
-#define SH_KEY_TYPE		pg_uuid_t
-#define SH_KEY			drone_id
-#define SH_HASH_KEY(tb, key)	hash_bytes((key).data, UUID_LEN)
-#define SH_EQUAL(tb, a, b)		(memcmp((a).data, (b).data, UUID_LEN) == 0)
-#define SH_SCOPE		static inline
-#define SH_DEFINE
-#define SH_DECLARE
-#include "lib/simplehash.h"
-
-struct IngestBatch
-{
-	const char *route;
-	IngestPayload payload;
-	void	   *payload_arg;
-	MemoryContext context;		/* current at ingest_begin */
-	TimestampTz accept_from;
-	TimestampTz accept_until;
-
-	StagedSample *block;		/* the newest block */
-	int			block_used;
-	StagedSample *last;			/* what ingest_next handed out last */
-	int			nsent;
-
-	group_hash *groups;
-	DroneGroup **order;			/* the groups in order of drone_id */
-	DroneGroup *current;		/* the group of the last sample */
-	bool		used_default;	/* rows went to the default partition */
-
-	RejectedSample *rejected;	/* newest first */
-	IngestCounts counts;
-};
 
 /*
  * Error out where samples cannot be stored.
@@ -146,242 +83,6 @@ ingest_require_writable(void)
 }
 
 /*
- * Start a batch.
- */
-IngestBatch *
-ingest_begin(const char *route)
-{
-	IngestBatch *batch = palloc0(sizeof(IngestBatch));
-	const SentientSettings *settings = settings_get();
-
-	ingest_require_writable();
-
-	batch->route = route;
-	batch->context = CurrentMemoryContext;
-	batch->accept_from = settings->accept_from;
-	batch->accept_until = GetCurrentTimestamp() + settings->accept_ahead_us;
-	batch->groups = group_create(CurrentMemoryContext, 64, NULL);
-	return batch;
-}
-
-/*
- * Have rejected payloads built by the route.
- */
-void
-ingest_set_payload(IngestBatch *batch, IngestPayload payload, void *arg)
-{
-	batch->payload = payload;
-	batch->payload_arg = arg;
-}
-
-static void
-keep_rejected(IngestBatch *batch, const Sample *sample, int sqlerrcode, const char *reason)
-{
-	MemoryContext old = MemoryContextSwitchTo(batch->context);
-	RejectedSample *rejected = palloc0(sizeof(RejectedSample));
-
-	rejected->payload = batch->payload != NULL ?
-		batch->payload(batch->payload_arg, sample) : sample_to_jsonb(sample);
-	rejected->has_drone_id = sample_has(sample, SAMPLE_DRONE_ID);
-	rejected->drone_id = sample->drone_id;
-	rejected->has_recorded_at = sample_has(sample, SAMPLE_RECORDED_AT);
-	rejected->recorded_at = sample->recorded_at;
-	rejected->ordinal = sample->ordinal;
-	rejected->sqlerrcode = sqlerrcode;
-	rejected->reason = pstrdup(reason);
-	rejected->next = batch->rejected;
-	batch->rejected = rejected;
-	batch->counts.rejected++;
-	MemoryContextSwitchTo(old);
-}
-
-static void
-reject(IngestBatch *batch, const Sample *sample, SampleFault fault, SampleColumn column, double value)
-{
-	int			sqlerrcode = sample_fault_sqlstate(fault);
-	char	   *reason = sample_fault_reason(fault, sample, column, value);
-
-	keep_rejected(batch, sample, sqlerrcode, reason);
-	pfree(reason);
-}
-
-/*
- * Put the sample that was handed out last into its drone's group.
- */
-static void
-stage_last(IngestBatch *batch)
-{
-	StagedSample *staged = batch->last;
-	Sample	   *sample;
-	DroneGroup *group;
-	bool		found;
-
-	if (staged == NULL)
-		return;
-	batch->last = NULL;
-	sample = &staged->sample;
-
-	if (unlikely(!sample_has(sample, SAMPLE_DRONE_ID)))
-	{
-		reject(batch, sample, SAMPLE_NULL_DRONE_ID, 0, 0);
-		return;
-	}
-	if (unlikely(!sample_has(sample, SAMPLE_RECORDED_AT)))
-	{
-		reject(batch, sample, SAMPLE_NULL_RECORDED_AT, 0, 0);
-		return;
-	}
-	if (unlikely(sample->recorded_at < batch->accept_from ||
-				 sample->recorded_at > batch->accept_until))
-	{
-		reject(batch, sample, SAMPLE_OUTSIDE_WINDOW, 0, 0);
-		return;
-	}
-
-	/* A drone's samples often come in a row. */
-	group = batch->current;
-	if (group == NULL || memcmp(&group->drone_id, &sample->drone_id, UUID_LEN) != 0)
-	{
-		group = group_insert(batch->groups, sample->drone_id, &found);
-		if (!found)
-		{
-			group->nsamples = 0;
-			group->in_order = true;
-			group->first = group->last = group->repeats = NULL;
-		}
-		batch->current = group;
-	}
-
-	if (group->last != NULL)
-	{
-		if (sample->recorded_at <= group->last->sample.recorded_at)
-			group->in_order = false;
-		group->last->next = staged;
-	}
-	else
-		group->first = staged;
-	group->last = staged;
-	group->nsamples++;
-}
-
-/*
- * The next sample to fill.
- */
-Sample *
-ingest_next(IngestBatch *batch)
-{
-	StagedSample *staged;
-
-	stage_last(batch);
-
-	if (batch->block == NULL || batch->block_used == BLOCK_SAMPLES)
-	{
-		batch->block = MemoryContextAlloc(batch->context, BLOCK_SAMPLES * sizeof(StagedSample));
-		batch->block_used = 0;
-		CHECK_FOR_INTERRUPTS();
-	}
-	staged = &batch->block[batch->block_used++];
-	memset(staged, 0, sizeof(StagedSample));
-	staged->sample.ordinal = batch->nsent++;
-	batch->last = staged;
-	return &staged->sample;
-}
-
-/*
- * Reject the sample that was handed out last.
- */
-void
-ingest_reject_last(IngestBatch *batch, SampleFault fault, SampleColumn column, double value)
-{
-	se_assert(batch->last != NULL);
-	reject(batch, &batch->last->sample, fault, column, value);
-	batch->last = NULL;
-}
-
-/*
- * Reject the sample that was handed out last for a reason of the route's own.
- */
-void
-ingest_reject_last_because(IngestBatch *batch, int sqlerrcode, const char *reason)
-{
-	se_assert(batch->last != NULL);
-	keep_rejected(batch, &batch->last->sample, sqlerrcode, reason);
-	batch->last = NULL;
-}
-
-static int
-compare_groups(const void *a, const void *b)
-{
-	return memcmp(&(*(DroneGroup *const *) a)->drone_id, &(*(DroneGroup *const *) b)->drone_id, UUID_LEN);
-}
-
-/* By time, then by the order in which they were sent. */
-static int
-compare_staged(const void *a, const void *b)
-{
-	const Sample *left = &(*(StagedSample *const *) a)->sample;
-	const Sample *right = &(*(StagedSample *const *) b)->sample;
-
-	if (left->recorded_at != right->recorded_at)
-		return left->recorded_at < right->recorded_at ? -1 : 1;
-	return left->ordinal < right->ordinal ? -1 : 1;
-}
-
-/*
- * Bring a drone's samples in order of time; of equal times the first sent stays.
- */
-static void
-sort_group(IngestBatch *batch, DroneGroup *group)
-{
-	StagedSample **all = MemoryContextAllocHuge(batch->context, sizeof(StagedSample *) * group->nsamples);
-	StagedSample *staged = group->first;
-	int			n = group->nsamples;
-
-	for (int i = 0; i < n; i++, staged = staged->next)
-		all[i] = staged;
-	qsort(all, n, sizeof(StagedSample *), compare_staged);
-
-	group->first = group->last = all[0];
-	group->nsamples = 1;
-	for (int i = 1; i < n; i++)
-	{
-		if (all[i]->sample.recorded_at == group->last->sample.recorded_at)
-		{
-			all[i]->next = group->repeats;
-			group->repeats = all[i];
-			continue;
-		}
-		group->last->next = all[i];
-		group->last = all[i];
-		group->nsamples++;
-	}
-	group->last->next = NULL;
-	group->in_order = true;
-	pfree(all);
-}
-
-/*
- * Put the groups and the samples in each into the order in which rows are stored.
- */
-static void
-put_in_order(IngestBatch *batch)
-{
-	group_iterator iterator;
-	DroneGroup *group;
-	int			n = 0;
-
-	batch->order = palloc(sizeof(DroneGroup *) * Max(batch->groups->members, 1));
-	group_start_iterate(batch->groups, &iterator);
-	while ((group = group_iterate(batch->groups, &iterator)) != NULL)
-	{
-		if (!group->in_order)
-			sort_group(batch, group);
-		batch->order[n++] = group;
-	}
-	qsort(batch->order, n, sizeof(DroneGroup *), compare_groups);
-}
-
-/*
  * Read every drone's latest state; samples of drones that do not exist are
  * rejected and their groups emptied.
  */
@@ -390,7 +91,7 @@ read_latest(IngestBatch *batch, bool unsure)
 {
 	LatestTable *table = latest_open();
 
-	for (int i = 0; i < batch->groups->members; i++)
+	for (int i = 0; i < batch->ngroups; i++)
 	{
 		DroneGroup *group = batch->order[i];
 
@@ -400,7 +101,7 @@ read_latest(IngestBatch *batch, bool unsure)
 		for (StagedSample *staged = group->first; staged != NULL; staged = staged->next)
 		{
 			if (!group->latest.drone_exists)
-				reject(batch, &staged->sample, SAMPLE_UNKNOWN_DRONE, 0, 0);
+				ingest_reject(batch, &staged->sample, SAMPLE_UNKNOWN_DRONE, 0, 0);
 			else if (unsure || !group->latest.has_sample ||
 					 staged->sample.recorded_at <= group->latest.recorded_at)
 				staged->state = SAMPLE_UNSURE;
@@ -411,7 +112,7 @@ read_latest(IngestBatch *batch, bool unsure)
 		{
 			/* Nothing is stored that these would repeat. */
 			for (StagedSample *staged = group->repeats; staged != NULL; staged = staged->next)
-				reject(batch, &staged->sample, SAMPLE_UNKNOWN_DRONE, 0, 0);
+				ingest_reject(batch, &staged->sample, SAMPLE_UNKNOWN_DRONE, 0, 0);
 			group->nsamples = 0;
 		}
 		else
@@ -434,7 +135,7 @@ ensure_partitions(IngestBatch *batch, Relation parent)
 	int			nmissing = 0;
 	int			allocated = 0;
 
-	for (int i = 0; i < batch->groups->members; i++)
+	for (int i = 0; i < batch->ngroups; i++)
 	{
 		DroneGroup *group = batch->order[i];
 
@@ -572,7 +273,7 @@ store_batch(IngestBatch *batch, Relation parent)
 	GroupEvaluation evaluation = {0};
 	bool		triggers_fired;
 
-	for (int i = 0; i < batch->groups->members; i++)
+	for (int i = 0; i < batch->ngroups; i++)
 	{
 		DroneGroup *group = batch->order[i];
 
@@ -589,7 +290,7 @@ store_batch(IngestBatch *batch, Relation parent)
 	evaluation.needed = alert_needed_metrics(evaluation.rules);
 	evaluation.alerts = alert_begin(evaluation.rules);
 	table = latest_open();
-	for (int i = 0; i < batch->groups->members; i++)
+	for (int i = 0; i < batch->ngroups; i++)
 	{
 		DroneGroup *group = batch->order[i];
 		LatestChange change = {.evaluate = evaluate_group,.arg = &evaluation};
@@ -692,7 +393,7 @@ try_store(IngestBatch *batch, Relation parent, bool last_attempt, int *deadlocks
 static void
 reject_left_out(IngestBatch *batch)
 {
-	for (int i = 0; i < batch->groups->members; i++)
+	for (int i = 0; i < batch->ngroups; i++)
 	{
 		DroneGroup *group = batch->order[i];
 		StagedSample *lists[2] = {group->first, group->repeats};
@@ -702,7 +403,7 @@ reject_left_out(IngestBatch *batch)
 			for (StagedSample *staged = lists[list]; staged != NULL; staged = staged->next)
 			{
 				if (staged->state == SAMPLE_LEFT_OUT)
-					reject(batch, &staged->sample, SAMPLE_LEFT_OUT_BY_TRIGGER, 0, 0);
+					ingest_reject(batch, &staged->sample, SAMPLE_LEFT_OUT_BY_TRIGGER, 0, 0);
 			}
 		}
 	}
@@ -722,7 +423,7 @@ count_outcomes(IngestBatch *batch, IngestOutcome *outcomes)
 			outcomes[rejected->ordinal] = INGEST_REJECTED;
 	}
 
-	for (int i = 0; i < batch->groups->members; i++)
+	for (int i = 0; i < batch->ngroups; i++)
 	{
 		DroneGroup *group = batch->order[i];
 
@@ -772,14 +473,14 @@ finish(IngestBatch *batch, IngestOutcome *outcomes)
 	Relation	parent;
 	int			deadlocks_left;
 
-	stage_last(batch);
-	put_in_order(batch);
+	ingest_stage_last(batch);
+	ingest_put_in_order(batch);
 
 	/* What the calling statement itself has done to the drones is to be seen. */
 	CommandCounterIncrement();
 
 	deadlocks_left = TransactionIdIsValid(GetTopTransactionIdIfAny()) ? MAX_DEADLOCKS_LOCKED : MAX_DEADLOCKS;
-	if (batch->groups->members > 0)
+	if (batch->ngroups > 0)
 	{
 		parent = table_openrv(makeRangeVar("telemetry", "drone_telemetry", -1), RowExclusiveLock);
 		for (int attempt = 1;; attempt++)
