@@ -229,7 +229,7 @@ unlike(slurp_file($node->logfile), qr/PANIC|sentient_edge assertion|was terminat
 $node->stop;
 
 # ---- where processes may open but few files, sessions wait at their latches ----
-$node = sentient_server('few', init => { allows_streaming => 1 }, conf => "max_files_per_process = 64\nsynchronous_commit = local\n");
+$node = sentient_server('few', init => { allows_streaming => 1 }, conf => "max_files_per_process = 100\nsynchronous_commit = local\n");
 sentient_database($node, 'fleet');
 $drone = sentient_drone($node, 'fleet', 'f-1');
 @told = map { finish($_) } map { session('fleet', sample_sql()) } 1 .. 8;
