@@ -383,6 +383,7 @@ run_job(bool requested)
 {
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	sql_commit_locally();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (sql_hold_extension())
 		(void) check(true);

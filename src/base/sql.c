@@ -108,6 +108,13 @@ sql_set_local(const char *parameter, const char *value)
 	(void) set_config_option(parameter, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }
 
+void
+sql_commit_locally(void)
+{
+	if (synchronous_commit > SYNCHRONOUS_COMMIT_LOCAL_FLUSH)
+		(void) set_config_option("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+}
+
 Oid
 sql_extension(void)
 {

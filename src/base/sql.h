@@ -44,6 +44,12 @@ extern char *sql_string(uint64 row, int column);
 /* Set a parameter until the innermost GUC nest level ends. */
 extern void sql_set_local(const char *parameter, const char *value);
 
+/*
+ * Let the current transaction commit without waiting for synchronous standbys: a
+ * worker's, which acknowledges nothing, must not keep its locks for one that is gone.
+ */
+extern void sql_commit_locally(void);
+
 /* The extension's oid in this database, or InvalidOid. */
 extern Oid	sql_extension(void);
 

@@ -209,6 +209,7 @@ try_step(Step *step, StepFunction function)
 	{
 		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
+		sql_commit_locally();
 		PushActiveSnapshot(GetTransactionSnapshot());
 	}
 

@@ -229,25 +229,25 @@ unlike(slurp_file($node->logfile), qr/PANIC|sentient_edge assertion|was terminat
 $node->stop;
 
 # ---- where processes may open but few files, sessions wait at their latches ----
-$node = sentient_server('few', init => { allows_streaming => 1 }, conf => "max_files_per_process = 100\nsynchronous_commit = local\n");
+$node = sentient_server('few', init => { allows_streaming => 1 }, conf => "max_files_per_process = 100\n");
 sentient_database($node, 'fleet');
 $drone = sentient_drone($node, 'fleet', 'f-1');
 @told = map { finish($_) } map { session('fleet', sample_sql()) } 1 .. 8;
 is(scalar(grep { $_ eq "told 100\n" } @told), 8, 'samples are stored with few files');
 
 # ---- a standby that is asked for in the middle of a statement, which reads no configuration then ----
-# (Workers do not wait for it, or they would keep their locks.)
-my $midway = session('fleet', 'SET synchronous_commit = on', "DO \$\$BEGIN PERFORM telemetry.submit_sample('$drone', '2026-03-02 00:00:00+00'); PERFORM pg_sleep(60);
+# Workers do not wait for it, or they would keep their locks.
+my $midway = session('fleet', "DO \$\$BEGIN PERFORM telemetry.submit_sample('$drone', '2026-03-02 00:00:00+00'); PERFORM pg_sleep(60);
 	EXCEPTION WHEN query_canceled THEN PERFORM telemetry.submit_sample('$drone', '2026-03-02 00:00:01+00'); END\$\$", q{SELECT 'returned'});
 sentient_wait($node, 'postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE 'DO%' AND wait_event = 'PgSleep'}, 'a statement has submitted one sample');
-$node->safe_psql('postgres', q{ALTER SYSTEM SET synchronous_standby_names = 'nobody'});
+$node->safe_psql('postgres', q{SET synchronous_commit = local; ALTER SYSTEM SET synchronous_standby_names = 'nobody'});
 $node->reload;
 # those who commit wait
-my $committer = session('postgres', 'SET synchronous_commit = on', 'CREATE TABLE public.waits ()');
+my $committer = session('postgres', 'CREATE TABLE public.waits ()');
 sentient_wait($node, 'postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE 'CREATE TABLE%' AND wait_event = 'SyncRep'}, 'a standby is asked for');
 $node->safe_psql('postgres', q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE 'DO%'});
 sentient_wait($node, 'postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE 'DO%' AND wait_event = 'SyncRep'}, 'its next one waits for the standby');
-$node->safe_psql('postgres', q{ALTER SYSTEM RESET synchronous_standby_names});
+$node->safe_psql('postgres', q{SET synchronous_commit = local; ALTER SYSTEM RESET synchronous_standby_names});
 $node->reload;
 is(finish($midway), "returned\n", 'until none is asked for');
 finish($committer);
