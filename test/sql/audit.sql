@@ -184,6 +184,7 @@ BEGIN
 EXCEPTION WHEN OTHERS THEN
 	RETURN SQLSTATE || regexp_replace(SQLERRM, '(log|security_events)_(p\d+|default)', '\1');
 END $$;
+SELECT count(*) FROM audit.seal();
 SELECT watched.refusal(command) FROM unnest('{UPDATE audit.log SET mac = NULL,DELETE FROM audit.log,TRUNCATE audit.log,TRUNCATE audit.log_default,
 	DELETE FROM audit.blocks,TRUNCATE audit.blocks,DELETE FROM audit.security_events,UPDATE audit.security_events SET message = NULL}'::text[]) AS command;
 SET session_replication_role = replica;
