@@ -20,7 +20,6 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
-#include "common/hashfn.h"
 #include "utils/builtins.h"
 #include "utils/float.h"
 #include "utils/fmgroids.h"
@@ -77,14 +76,8 @@ typedef struct DroneType
 
 #define SH_PREFIX		drone_type
 #define SH_ELEMENT_TYPE	DroneType
-#define SH_KEY_TYPE		pg_uuid_t
 #define SH_KEY			drone_id
-#define SH_HASH_KEY(tb, key)	hash_bytes((key).data, UUID_LEN)
-#define SH_EQUAL(tb, a, b)		(memcmp((a).data, (b).data, UUID_LEN) == 0)
-#define SH_SCOPE		static inline
-#define SH_DEFINE
-#define SH_DECLARE
-#include "lib/simplehash.h"
+#include "base/uuid_hash.h"
 
 static const char *const comparison_names[] = {
 	[ALERT_LESS] = "<",

@@ -22,7 +22,6 @@
 
 #include "access/table.h"
 #include "access/tableam.h"
-#include "common/hashfn.h"
 #include "nodes/makefuncs.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -58,14 +57,8 @@ typedef struct SilentDrone
 
 #define SH_PREFIX		silent
 #define SH_ELEMENT_TYPE	SilentDrone
-#define SH_KEY_TYPE		pg_uuid_t
 #define SH_KEY			drone_id
-#define SH_HASH_KEY(tb, key)	hash_bytes((key).data, UUID_LEN)
-#define SH_EQUAL(tb, a, b)		(memcmp((a).data, (b).data, UUID_LEN) == 0)
-#define SH_SCOPE		static inline
-#define SH_DEFINE
-#define SH_DECLARE
-#include "lib/simplehash.h"
+#include "base/uuid_hash.h"
 
 struct SilenceWatch
 {

@@ -8,7 +8,6 @@
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -23,14 +22,8 @@
 
 #define SH_PREFIX		group
 #define SH_ELEMENT_TYPE	DroneGroup
-#define SH_KEY_TYPE		pg_uuid_t
 #define SH_KEY			drone_id
-#define SH_HASH_KEY(tb, key)	hash_bytes((key).data, UUID_LEN)
-#define SH_EQUAL(tb, a, b)		(memcmp((a).data, (b).data, UUID_LEN) == 0)
-#define SH_SCOPE		static inline
-#define SH_DEFINE
-#define SH_DECLARE
-#include "lib/simplehash.h"
+#include "base/uuid_hash.h"
 
 /*
  * Start a batch.

@@ -34,7 +34,6 @@
 #include "catalog/partition.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
-#include "common/hashfn.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -98,14 +97,8 @@ typedef struct NewestTime
 
 #define SH_PREFIX		newest
 #define SH_ELEMENT_TYPE	NewestTime
-#define SH_KEY_TYPE		pg_uuid_t
 #define SH_KEY			drone_id
-#define SH_HASH_KEY(tb, key)	hash_bytes((key).data, UUID_LEN)
-#define SH_EQUAL(tb, a, b)		(memcmp((a).data, (b).data, UUID_LEN) == 0)
-#define SH_SCOPE		static inline
-#define SH_DEFINE
-#define SH_DECLARE
-#include "lib/simplehash.h"
+#include "base/uuid_hash.h"
 
 /* What the row trigger has noted, in one subtransaction, since the last statement trigger. */
 typedef struct NotedRows

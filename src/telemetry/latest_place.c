@@ -13,7 +13,6 @@
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
 #include "utils/memutils.h"
 
 #include "telemetry/latest_place.h"
@@ -30,14 +29,8 @@ typedef struct LatestPlace
 
 #define SH_PREFIX		place
 #define SH_ELEMENT_TYPE	LatestPlace
-#define SH_KEY_TYPE		pg_uuid_t
 #define SH_KEY			drone_id
-#define SH_HASH_KEY(tb, key)	hash_bytes((key).data, UUID_LEN)
-#define SH_EQUAL(tb, a, b)		(memcmp((a).data, (b).data, UUID_LEN) == 0)
-#define SH_SCOPE		static inline
-#define SH_DEFINE
-#define SH_DECLARE
-#include "lib/simplehash.h"
+#include "base/uuid_hash.h"
 
 static place_hash *places = NULL;
 
