@@ -31,9 +31,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/regproc.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
@@ -149,37 +147,35 @@ send_to(const Sink *sink, const char *digest, int64 block_number)
 		anchor_send_command(sink->target, anchor_timeout, digest);
 }
 
+/* A digest on its way to one sink. */
+typedef struct Delivery
+{
+	Sink	   *sink;
+	const char *digest;
+	int64		block_number;
+} Delivery;
+
+static void
+deliver(void *arg)
+{
+	Delivery   *delivery = arg;
+
+	send_to(delivery->sink, delivery->digest, delivery->block_number);
+}
+
 /* Hand the digest to one sink; an error ends here, in the sink. */
 static void
 try_sink(Sink *sink, const char *digest, int64 block_number)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	Delivery	delivery = {sink, digest, block_number};
+	ErrorData  *error = sql_attempt(deliver, &delivery, CurrentMemoryContext);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		send_to(sink, digest, block_number);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
-			ReThrowError(error);
-		sink->error = error->message;
-		sink->sqlstate = error->sqlerrcode;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
+	if (error == NULL)
+		return;
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
+		ReThrowError(error);
+	sink->error = error->message;
+	sink->sqlstate = error->sqlerrcode;
 }
 
 static void

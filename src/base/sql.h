@@ -32,6 +32,12 @@ extern void sql_end(SqlScope *scope);
 /* Run one statement inside a scope; returns the number of rows.  No argument may be null. */
 extern uint64 sql_query(const char *query, int nargs, Oid *types, Datum *values);
 
+/*
+ * Do work in a subtransaction.  Returns NULL, or the error that rolled it back, in
+ * error_context; the caller goes on, or throws it with ReThrowError.
+ */
+extern ErrorData *sql_attempt(void (*work) (void *arg), void *arg, MemoryContext error_context);
+
 /* A one-dimensional array argument; nulls may be NULL. */
 extern Datum sql_array(Datum *values, bool *nulls, int n, Oid element_type);
 

@@ -23,7 +23,6 @@
 #include "access/sysattr.h"
 #include "access/table.h"
 #include "access/tableam.h"
-#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
@@ -40,6 +39,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "base/sql.h"
 #include "compat.h"
 #include "crypto/data_key.h"
 #include "crypto/reencrypt.h"
@@ -52,6 +52,14 @@
 #define PULSE_ROWS			4096
 
 static const pg_uuid_t nil;
+
+typedef enum RowOutcome
+{
+	ROW_CURRENT,				/* no value, or one under the active keys */
+	ROW_DONE,
+	ROW_BUSY,
+	ROW_UNREADABLE,
+} RowOutcome;
 
 /* A table or partition, open for writing. */
 typedef struct Leaf
@@ -70,15 +78,8 @@ typedef struct Leaf
 	LockTupleMode lock_mode;
 	Oid			user;			/* before the owner */
 	int			security;
+	RowOutcome	outcome;		/* of the last row */
 } Leaf;
-
-typedef enum RowOutcome
-{
-	ROW_CURRENT,				/* no value, or one under the active keys */
-	ROW_DONE,
-	ROW_BUSY,
-	ROW_UNREADABLE,
-} RowOutcome;
 
 /*
  * Tell the active keys.  Values with a search tag need a search key; where there
@@ -342,6 +343,14 @@ is_fault_of_row(int sqlerrcode)
 	}
 }
 
+static void
+reencrypt_attempt(void *arg)
+{
+	Leaf	   *leaf = arg;
+
+	leaf->outcome = reencrypt_row(leaf);
+}
+
 /*
  * The same in a subtransaction; an error that is the row's fault is returned
  * and the row left as it is.
@@ -349,35 +358,17 @@ is_fault_of_row(int sqlerrcode)
 static RowOutcome
 reencrypt_row_carefully(Leaf *leaf, MemoryContext error_context, char **error)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	RowOutcome	volatile outcome = ROW_UNREADABLE;
+	ErrorData  *data;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
+	leaf->outcome = ROW_UNREADABLE;
+	data = sql_attempt(reencrypt_attempt, leaf, error_context);
+	if (data != NULL)
 	{
-		outcome = reencrypt_row(leaf);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *data;
-
-		MemoryContextSwitchTo(error_context);
-		data = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
 		if (!is_fault_of_row(data->sqlerrcode))
 			ReThrowError(data);
 		*error = data->message;
 	}
-	PG_END_TRY();
-	return outcome;
+	return leaf->outcome;
 }
 
 /*
