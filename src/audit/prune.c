@@ -8,7 +8,8 @@
  * their lists of entries.  A signed row of audit.anchors tells what was taken: of
  * the blocks up to its own, the entries before a time; of blocks that also have
  * later ones, which.  Entries and events have an anchor each, since retention takes
- * them at different ages.  What is in no block stays, whatever its age.  All of it is one transaction under the lock of the chain, which sealing waits for.
+ * them at different ages.  What is in no block stays, whatever its age.  All of it
+ * is one transaction under the lock of the chain, which sealing waits for.
  */
 #include "postgres.h"
 
@@ -64,32 +65,6 @@ make_bytea(const void *from, size_t length)
 	return bytes;
 }
 
-/* What goes: sealed rows of before that time.  Arguments: a table, its column of ids, and the list of these. */
-#define GOES \
-	" FROM %1$s l, audit.blocks b, unnest(b.%3$s) AS e (id)" \
-	" WHERE b.first_occurred_at < $1 AND octet_length(b.leaf_hashes) > 0 AND l.%2$s = e.id AND l.occurred_at < $1"
-
-/* A query on one of the two tables. */
-static char *
-query_of(LedgerKind kind, const char *format)
-{
-	const LedgerSource *source = &ledger_sources[kind];
-	StringInfoData query;
-
-	initStringInfo(&query);
-	for (const char *c = format; *c != '\0'; c++)
-	{
-		if (*c != '%')
-			appendStringInfoChar(&query, *c);
-		else
-		{
-			appendStringInfoString(&query, c[1] == '1' ? source->table : c[1] == '2' ? source->id : source->ids);
-			c += strlen("1$s");
-		}
-	}
-	return query.data;
-}
-
 static void
 add_anchor(const Prune *prune, LedgerKind kind, const LedgerBlock *head, const char *partly)
 {
@@ -129,9 +104,11 @@ add_anchor(const Prune *prune, LedgerKind kind, const LedgerBlock *head, const c
 static void
 prune_rows(Prune *prune, LedgerKind kind, const LedgerBlock *head)
 {
+	const LedgerSource *source = &ledger_sources[kind];
 	Oid			types[2] = {TIMESTAMPTZOID, OIDARRAYOID};
 	Datum		values[2];
 	bool		isnull;
+	char	   *goes;			/* sealed rows of before that time */
 	char	   *partly;
 	int64		emptied;
 	bool		before = append_only_suspend(true);
@@ -140,17 +117,21 @@ prune_rows(Prune *prune, LedgerKind kind, const LedgerBlock *head)
 	values[1] = prune->spared;
 	PG_TRY();
 	{
-		(void) sql_query(query_of(kind, "SELECT count(*)" GOES), 1, types, values);
+		goes = psprintf(" FROM %s l, audit.blocks b, unnest(b.%s) AS e (id)"
+						" WHERE b.first_occurred_at < $1 AND octet_length(b.leaf_hashes) > 0 AND l.%s = e.id AND l.occurred_at < $1",
+						source->table, source->ids, source->id);
+		(void) sql_query(psprintf("SELECT count(*)%s", goes), 1, types, values);
 		prune->removed[kind] = DatumGetInt64(sql_value(0, 0, &isnull));
-		(void) sql_query(query_of(kind, "SELECT coalesce(jsonb_object_agg(block_number, ids), '{}')::text FROM"
-								  " (SELECT b.block_number, jsonb_agg(e.id ORDER BY e.id) AS ids" GOES
-								  " AND b.last_occurred_at >= $1 GROUP BY b.block_number) AS p"), 1, types, values);
+		(void) sql_query(psprintf("SELECT coalesce(jsonb_object_agg(block_number, ids), '{}')::text FROM"
+								  " (SELECT b.block_number, jsonb_agg(e.id ORDER BY e.id) AS ids%s"
+								  " AND b.last_occurred_at >= $1 GROUP BY b.block_number) AS p", goes), 1, types, values);
 		partly = sql_string(0, 0);
-		(void) sql_query(query_of(kind, "DELETE FROM %1$s d USING (SELECT l.%2$s AS id, l.occurred_at" GOES ") AS g"
-								  " WHERE d.%2$s = g.id AND d.occurred_at = g.occurred_at AND d.tableoid <> ALL ($2)"),
+		(void) sql_query(psprintf("DELETE FROM %s d USING (SELECT l.%s AS id, l.occurred_at%s) AS g"
+								  " WHERE d.%s = g.id AND d.occurred_at = g.occurred_at AND d.tableoid <> ALL ($2)",
+								  source->table, source->id, goes, source->id),
 						 2, types, values);
-		emptied = sql_query(query_of(kind, "UPDATE audit.blocks SET %3$s = '{}', leaf_hashes = ''"
-									 " WHERE last_occurred_at < $1 AND cardinality(%3$s) > 0"), 1, types, values);
+		emptied = sql_query(psprintf("UPDATE audit.blocks SET %s = '{}', leaf_hashes = ''"
+									 " WHERE last_occurred_at < $1 AND cardinality(%s) > 0", source->ids, source->ids), 1, types, values);
 		prune->blocks += emptied;
 		if (kind == LEDGER_ENTRIES || prune->removed[kind] > 0 || emptied > 0)
 			add_anchor(prune, kind, head, partly);

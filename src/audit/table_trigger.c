@@ -130,12 +130,23 @@ audit_note_drops(PG_FUNCTION_ARGS)
 	PG_RETURN_NULL();
 }
 
+/* Run the commands that the last query has written, n of them. */
+static void
+run_commands(uint64 n)
+{
+	char	  **commands = palloc(sizeof(char *) * Max(n, 1));
+
+	for (uint64 i = 0; i < n; i++)
+		commands[i] = sql_string(i, 0);
+	for (uint64 i = 0; i < n; i++)
+		(void) sql_query(commands[i], 0, NULL, NULL);
+}
+
 void
 truncate_triggers_follow(Oid relid)
 {
 	Oid			types[1] = {OIDOID};
 	Datum		values[1] = {ObjectIdGetDatum(relid)};
-	char	  **commands;
 	uint64		n;
 
 	n = sql_query("SELECT format('CREATE TRIGGER %1$I BEFORE TRUNCATE ON %2$s FOR EACH STATEMENT EXECUTE FUNCTION %3$s;"
@@ -147,11 +158,7 @@ truncate_triggers_follow(Oid relid)
 				  " WHERE NOT EXISTS (SELECT FROM pg_trigger o WHERE o.tgrelid = p.child AND o.tgname = t.tgname)"
 				  "   AND EXISTS (SELECT FROM pg_class c WHERE c.oid = p.child AND c.relispartition)",
 				  1, types, values);
-	commands = palloc(sizeof(char *) * Max(n, 1));
-	for (uint64 i = 0; i < n; i++)
-		commands[i] = sql_string(i, 0);
-	for (uint64 i = 0; i < n; i++)
-		(void) sql_query(commands[i], 0, NULL, NULL);
+	run_commands(n);
 }
 
 /*
@@ -163,7 +170,6 @@ replica_identity_follows(Oid relid)
 {
 	Oid			types[1] = {OIDOID};
 	Datum		values[1] = {ObjectIdGetDatum(relid)};
-	char	  **commands;
 	uint64		n;
 
 	n = sql_query("SELECT format('ALTER TABLE %s REPLICA IDENTITY FULL', c.oid::regclass)"
@@ -171,11 +177,7 @@ replica_identity_follows(Oid relid)
 				  " WHERE $1 IN (c.oid, p.oid) AND c.relispartition AND c.relreplident = 'd' AND p.relreplident = 'f'"
 				  "   AND EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = p.oid AND t.tgfoid = 'audit.append_only()'::regprocedure)",
 				  1, types, values);
-	commands = palloc(sizeof(char *) * Max(n, 1));
-	for (uint64 i = 0; i < n; i++)
-		commands[i] = sql_string(i, 0);
-	for (uint64 i = 0; i < n; i++)
-		(void) sql_query(commands[i], 0, NULL, NULL);
+	run_commands(n);
 }
 
 /* Does the statement bring a partition?  A dump attaches partitions before it makes triggers. */
