@@ -54,8 +54,8 @@ GRANT EXECUTE ON FUNCTION audit.row_position(text, text, jsonb) TO sentient_admi
 -- A search must name the same expression.  Versions of a row share one index entry.
 CREATE INDEX log_row_idx ON audit.log (audit.row_position(schema_name, table_name, row_key)) WHERE row_key IS NOT NULL;
 -- Entries come in order of time, transaction and id, so that ranges of blocks tell
--- them apart: for sealing, which asks every second for the entries after an id or of
--- a few transactions, for a span of time, and for one entry.
+-- them apart: for sealing, which asks every second for the entries of a few
+-- transactions, for a span of time, and for one entry.
 CREATE OPERATOR CLASS audit.xid8_minmax_ops FOR TYPE xid8 USING brin AS
 	OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >,
 	FUNCTION 1 pg_catalog.brin_minmax_opcinfo(internal),
@@ -230,7 +230,7 @@ AS $$
 		SELECT l.*, row_history.key AS sought FROM named n JOIN audit.log l
 			ON audit.row_position(l.schema_name, l.table_name, l.row_key) = audit.row_position(n.schema_name, n.name, row_history.key)
 		   AND l.row_key = row_history.key AND l.table_name = n.name AND l.schema_name = n.schema_name
-		UNION ALL
+		UNION	-- not ALL: a key that goes to and fro leads to one entry by many ways
 		SELECT l.*, p.key FROM trail t
 		 CROSS JOIN LATERAL (SELECT t.row_key || jsonb_object_agg(k, t.old_values -> k) AS key
 							   FROM jsonb_object_keys(t.row_key) AS k WHERE t.old_values ? k) p

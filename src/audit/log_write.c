@@ -19,6 +19,7 @@
  */
 #include "postgres.h"
 
+#include "access/brin_internal.h"
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/relation.h"
@@ -36,6 +37,7 @@
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -326,12 +328,17 @@ column_of(const void *expression)
 	return IsA(expression, Var) ? ((const Var *) expression)->varattno : 0;
 }
 
-/* Are its columns occurred_at, audit_id, which rises, and transaction_id, which is one value in a batch? */
+/*
+ * Does a BRIN index keep the extremes of occurred_at, audit_id and transaction_id,
+ * which is one value in a batch?  Other operator classes keep more of a range.
+ */
 static bool
-goes_by_extremes(const IndexInfo *info)
+goes_by_extremes(Relation index, const IndexInfo *info)
 {
 	for (int i = 0; i < info->ii_NumIndexAttrs; i++)
 	{
+		if (index_getprocinfo(index, i + 1, BRIN_PROCNUM_OPCINFO)->fn_addr != brin_minmax_opcinfo)
+			return false;
 		if (info->ii_IndexAttrNumbers[i] != AUDIT_OCCURRED_AT + 1 &&
 			info->ii_IndexAttrNumbers[i] != AUDIT_TRANSACTION_ID + 1 &&
 			info->ii_IndexAttrNumbers[i] != AUDIT_ID + 1)
@@ -425,7 +432,7 @@ keep_partition(Relation rel)
 		entry->only_with = column_of_predicate(entry->info);
 		entry->by_position = index->rd_rel->relam == BTREE_AM_OID && goes_by_position(entry->info) &&
 			entry->only_with == AUDIT_ROW_KEY + 1;
-		entry->by_extremes = index->rd_rel->relam == BRIN_AM_OID && goes_by_extremes(entry->info);
+		entry->by_extremes = index->rd_rel->relam == BRIN_AM_OID && goes_by_extremes(index, entry->info);
 		index_close(index, NoLock);
 	}
 	kept.relid = RelationGetRelid(rel);
@@ -544,27 +551,36 @@ add_row(LogRow *row, int64 id, const LogEntry *entry, TupleTableSlot *slot)
 	}
 }
 
-static TimestampTz
-time_of(TupleTableSlot *slot)
+/* The value of a column that counts: a time or an id. */
+static int64
+number_of(TupleTableSlot *slot, AuditColumn column)
 {
 	bool		isnull;
 
-	return DatumGetTimestampTz(slot_getattr(slot, AUDIT_OCCURRED_AT + 1, &isnull));
+	return DatumGetInt64(slot_getattr(slot, column + 1, &isnull));
+}
+
+static bool
+number_lies_between(TupleTableSlot *before, TupleTableSlot *slot, TupleTableSlot *after, AuditColumn column)
+{
+	int64		number = number_of(slot, column);
+
+	return number_of(before, column) <= number && number <= number_of(after, column);
 }
 
 /*
- * Does a row lie on the block of its neighbours, and its time between theirs?
- * A range of times that holds those holds it.
+ * Does a row lie on the block of its neighbours, and its time and id between
+ * theirs?  Ranges that hold those hold it.
  */
 static bool
 lies_between(TupleTableSlot *before, TupleTableSlot *slot, TupleTableSlot *after)
 {
 	BlockNumber block = ItemPointerGetBlockNumber(&slot->tts_tid);
-	TimestampTz time = time_of(slot);
 
 	return ItemPointerGetBlockNumber(&before->tts_tid) == block &&
 		ItemPointerGetBlockNumber(&after->tts_tid) == block &&
-		time_of(before) <= time && time_of(after) >= time;
+		number_lies_between(before, slot, after, AUDIT_OCCURRED_AT) &&
+		number_lies_between(before, slot, after, AUDIT_ID);
 }
 
 /* Is the row among those that the index holds? */

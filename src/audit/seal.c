@@ -9,21 +9,21 @@
  * transaction: a crash in the middle leaves none of them, and the next run finds
  * the same entries again.
  *
- * What a run costs depends on what is new, not on the age of the log.  A block
- * keeps the last audit_id that had been given, and the next transaction id, read in
- * this order before its snapshot was taken: transactions from that one on have
- * greater audit_ids.  So entries are looked for above the id of the last block, and
- * those of transactions that were running then above that of the block before they
- * began.  (A snapshot's xmax will not do: it is the one after the last that ended,
- * and others may run already.)  Events are few, and found by
- * an index on their transaction.
+ * What a run costs depends on what is new, not on the age of the log: entries and
+ * events are found by their transaction, through the indexes on it.  Nothing is
+ * concluded from the order of audit_ids here: a sequence can be set back, count
+ * down, or hand its values to sessions in advance.
  *
  * Transaction ids mean something in one cluster only.  Where the last block was
  * sealed in another one (the database was restored, or upgraded), the run takes
  * every entry that no block names, and ends with a block of this cluster even if
- * that is empty; entries up to its foreign_max_audit_id carry ids of another
- * cluster, and are looked up among the sealed ones whenever they seem to be due;
- * events always are.
+ * that is empty.  Entries up to its foreign_max_audit_id carry ids of another
+ * cluster and are left alone, except above the last audit_id that had been given
+ * when the transaction in question began: a block keeps that id, and the next
+ * transaction id, read in this order before its snapshot was taken.  (A snapshot's
+ * xmax will not do: it is the one after the last that ended, and others may run
+ * already.)  Those are looked up among the sealed ones whenever they seem to be
+ * due; events always are.
  *
  * An entry or event is sealed only if its MAC fits.  Without any key there are no
  * MACs and blocks are unsigned; the first run with a key seals what has no MAC into
@@ -65,10 +65,8 @@
 #define SEAL_FETCH				1000	/* entries that are read at once */
 /* A clock is not set back by more than this without a run that sees it. */
 #define CLOCK_MARGIN_US			USECS_PER_DAY
-/* So many entries are rather read than looked for by their transaction. */
-#define IDS_READ_THROUGH		100000
 /* The query of nearly every run; its plan is kept, for planning takes a while with many partitions. */
-#define RECENT_ENTRIES			"SELECT l.* FROM audit.log l WHERE l.audit_id > $1 AND l.occurred_at >= $2"
+#define RECENT_ENTRIES			"SELECT l.* FROM audit.log l WHERE l.transaction_id >= $3 AND l.audit_id > $1 AND l.occurred_at >= $2"
 
 typedef struct SealRow
 {
@@ -461,10 +459,10 @@ due_since(const SealRun *run, TimestampTz given_at)
 
 /*
  * The query that finds what is due, of rows that fulfil the condition as well; NULL when nothing can be.
- * Its arguments are the least audit_id and time of entries.
+ * Its arguments are what audit_ids are above, and the least time and transaction, of entries.
  */
 static char *
-due_query(SealRun *run, const char *condition, Datum arguments[2])
+due_query(SealRun *run, const char *condition, Datum arguments[3])
 {
 	const LedgerSource *source = &ledger_sources[run->kind];
 	StringInfoData transactions;
@@ -474,6 +472,7 @@ due_query(SealRun *run, const char *condition, Datum arguments[2])
 
 	arguments[0] = Int64GetDatum(PG_INT64_MIN);
 	arguments[1] = TimestampTzGetDatum(DT_NOBEGIN);
+	arguments[2] = UInt64GetDatum(0);
 	if (run->before == NULL)
 		return psprintf("SELECT l.* FROM %s l WHERE NOT EXISTS (SELECT FROM audit.blocks b CROSS JOIN LATERAL unnest(b.%s) AS e (id)"
 						" WHERE e.id = l.%s)%s", source->table, source->ids, source->id, condition);
@@ -489,15 +488,15 @@ due_query(SealRun *run, const char *condition, Datum arguments[2])
 		return psprintf("SELECT l.* FROM audit.security_events l WHERE (%s)%s", transactions.data, condition);
 
 	given = given_before(run, spans[0].first);
-	arguments[0] = Int64GetDatum(given.audit_id);
+	if (run->foreign_max > 0)
+		arguments[0] = Int64GetDatum(Min(given.audit_id, run->foreign_max));
 	arguments[1] = TimestampTzGetDatum(due_since(run, given.at));
-	if (given.audit_id != PG_INT64_MIN && run->given_before.audit_id - given.audit_id <= IDS_READ_THROUGH)
+	arguments[2] = UInt64GetDatum(spans[0].first);
+	if (nspans == 1 && spans[0].last + 1 == run->now->xmax)
 		return psprintf(RECENT_ENTRIES "%s", condition);
 
 	/* A transaction that was open for long has ended. */
-	return psprintf("SELECT l.* FROM audit.log l WHERE l.audit_id > '" INT64_FORMAT "' AND l.occurred_at >= $2%s UNION ALL"
-					" SELECT l.* FROM audit.log l WHERE l.audit_id > $1 AND l.audit_id <= '" INT64_FORMAT "' AND l.occurred_at >= $2 AND (%s)%s",
-					run->given_before.audit_id, condition, run->given_before.audit_id, transactions.data, condition);
+	return psprintf(RECENT_ENTRIES " AND (%s)%s", transactions.data, condition);
 }
 
 static void
@@ -564,8 +563,8 @@ begin_run(SealRun *run, bool accept_unkeyed)
 static SPIPlanPtr
 prepare(const char *query)
 {
-	Oid			types[2] = {INT8OID, TIMESTAMPTZOID};
-	SPIPlanPtr	plan = SPI_prepare_cursor(query, 2, types, CURSOR_OPT_GENERIC_PLAN);
+	Oid			types[3] = {INT8OID, TIMESTAMPTZOID, XID8OID};
+	SPIPlanPtr	plan = SPI_prepare_cursor(query, lengthof(types), types, CURSOR_OPT_GENERIC_PLAN);
 
 	if (plan == NULL)
 		elog(ERROR, "SPI returned %d for: %s", SPI_result, query);
@@ -581,7 +580,7 @@ seal_kind(SealRun *run, LedgerKind kind, const char *condition)
 	bool		keep;
 	SPIPlanPtr	plan;
 	Portal		portal;
-	Datum		arguments[2];
+	Datum		arguments[3];
 
 	run->kind = kind;
 	query = due_query(run, condition, arguments);

@@ -59,16 +59,13 @@ relation_changed(Datum arg, Oid relid)
 
 	if (targets == NULL)
 		return;
-	if (OidIsValid(relid))
-	{
-		target = hash_search(targets, &relid, HASH_FIND, NULL);
-		if (target != NULL)
-			target->stale = true;
-		return;
-	}
 	hash_seq_init(&scan, targets);
 	while ((target = hash_seq_search(&scan)) != NULL)
-		target->stale = true;
+	{
+		/* Entries of a partition have the name of its table. */
+		if (!OidIsValid(relid) || target->relid == relid || target->origin == relid)
+			target->stale = true;
+	}
 }
 
 static void
@@ -97,6 +94,7 @@ target_get(Relation rel, const Trigger *trigger)
 	{
 		target->context = NULL;
 		target->shape = NULL;
+		target->origin = InvalidOid;
 		target->stale = true;
 	}
 	if (target->stale)
@@ -127,6 +125,7 @@ target_build(Target *target, Relation rel, const Trigger *trigger)
 
 	/* What is invalidated from here on makes it stale again. */
 	target->shape = NULL;
+	target->origin = origin;
 	target->stale = false;
 	old = MemoryContextSwitchTo(target->context);
 	target->schema_name = get_namespace_name(get_rel_namespace(origin));

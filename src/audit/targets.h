@@ -20,10 +20,11 @@ struct ImageShape;
 typedef struct Target
 {
 	Oid			relid;			/* hash key */
+	Oid			origin;			/* the table that audit.enable was called for, of which this one may be a partition */
 	bool		stale;
 	MemoryContext context;
-	char	   *schema_name;	/* of the table that audit.enable was called for, */
-	char	   *table_name;		/* of which this one may be a partition */
+	char	   *schema_name;	/* of origin */
+	char	   *table_name;
 	struct ImageShape *shape;
 } Target;
 

@@ -1,6 +1,6 @@
 -- audit.row_position: where the entries of a row lie in the index that finds its history.
 BEGIN;
-SELECT plan(36);
+SELECT plan(39);
 
 CREATE FUNCTION pg_temp.at(key jsonb) RETURNS bigint LANGUAGE sql AS $$SELECT audit.row_position('public', 'ship', key)$$;
 
@@ -90,6 +90,31 @@ SET CONSTRAINTS ALL IMMEDIATE;
 SELECT results_eq('SELECT name, pg_temp.found(name) FROM kind', 'SELECT name, 11::bigint FROM kind', 'keys of every type');
 ALTER TABLE public.by_uuid RENAME TO by_name;
 SELECT is((SELECT count(*) FROM audit.row_history('by_name', jsonb_build_object('id', md5('1')::uuid))), 0::bigint, 'entries have the name that a table had then');
+
+
+CREATE TABLE public.parted (id integer PRIMARY KEY) PARTITION BY RANGE (id);
+CREATE TABLE public.parted_1 PARTITION OF public.parted DEFAULT;
+DO 'BEGIN PERFORM audit.enable(''public.parted''); END';
+INSERT INTO public.parted VALUES (1);
+ALTER TABLE public.parted RENAME TO divided;
+INSERT INTO public.divided VALUES (2);
+SET CONSTRAINTS ALL IMMEDIATE;
+SELECT is((SELECT string_agg(table_name, ' ' ORDER BY audit_id) FROM audit.log WHERE table_name IN ('parted', 'divided')), 'parted divided',
+	'those of a partition, too, that its table has');
+
+-- A key that goes to and fro leads to each entry in very many ways.
+INSERT INTO public.by_integer VALUES (7001, 0);
+DO 'BEGIN FOR i IN 1..60 LOOP UPDATE public.by_integer SET id = 14003 - id WHERE id IN (7001, 7002); END LOOP; END';
+SET LOCAL statement_timeout = '20s';
+SELECT is((SELECT count(*) FROM audit.row_history('by_integer', '{"id": 7001}')), 61::bigint, 'they are followed once');
+
+-- An index of ranges that keeps more of them than their ends gets every entry.
+CREATE INDEX ON audit.log USING brin (audit_id int8_bloom_ops);
+INSERT INTO public.by_bigint SELECT n FROM generate_series(1000, 1800) AS n;
+SET CONSTRAINTS ALL IMMEDIATE;
+DROP INDEX audit.log_ranges_idx;
+CREATE TEMP TABLE entered AS SELECT audit_id FROM audit.log WHERE table_name = 'by_bigint' AND operation = 'I';
+SELECT is_empty('SELECT audit_id FROM entered AS e WHERE NOT EXISTS (SELECT FROM audit.log AS l WHERE l.audit_id = e.audit_id OFFSET 0)', 'another operator class');
 
 SELECT * FROM finish();
 ROLLBACK;

@@ -101,6 +101,11 @@ finds("INSERT INTO audit.log SELECT * FROM audit.log WHERE audit_id = $id", "dup
 finds("INSERT INTO audit.log (audit_id, $columns, mac) SELECT audit_id, occurred_at + interval '1 s', statement_at, transaction_id, query_id, operation, schema_name,
 	table_name, row_key, old_values, new_values, user_id, db_role, session_role, client_addr, application_name, mac FROM audit.log WHERE audit_id = $id",
 	qr/^(altered_entry 0 $id, )?duplicate_entry 0 $id$/, 'a second entry of the same id');
+my $indexes = q{UPDATE pg_index SET indisready = %1$s, indisvalid = %1$s WHERE indrelid IN (SELECT relid FROM pg_partition_tree('audit.log'))};
+finds("DO 'BEGIN PERFORM brin_summarize_new_values(i.indexrelid) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+		WHERE i.indrelid IN (SELECT relid FROM pg_partition_tree(''audit.log'')) AND c.relkind = ''i'' AND c.relam = (SELECT oid FROM pg_am WHERE amname = ''brin''); END';"
+	  . sprintf($indexes, 'false') . "; INSERT INTO audit.log (audit_id, $columns) SELECT 1000000000, $columns FROM audit.log WHERE audit_id = $id; "
+	  . sprintf($indexes, 'true'), 'hidden_entries', 'an entry that no index knows of');
 is(ask("BEGIN; SELECT refused FROM audit.seal(); ROLLBACK"), '0', 'what was rolled back is not looked at');
 
 # ---- blocks ----

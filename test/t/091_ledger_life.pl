@@ -80,6 +80,25 @@ sealed('a transaction that seals leaves its own entries to the next run');
 is(block_of(7), block_of(8), 'all of them');
 clean('still right');
 
+# ---- ids in any order ----
+
+ask('ALTER SEQUENCE audit.log_audit_id_seq CACHE 20');
+my @hoard = (session(), session());
+$hoard[$_]->query_safe("INSERT INTO public.ship VALUES (92$_, 'first', 0)") for 0, 1;
+sealed('ids that sessions are given in advance');
+$hoard[$_]->query_safe("INSERT INTO public.ship VALUES (93$_, 'second', 0)") for 1, 0;
+cmp_ok(entry_of(930), '<', entry_of(921), 'and use later');
+sealed('keep no entry from being sealed');
+$_->quit for @hoard;
+ask("ALTER SEQUENCE audit.log_audit_id_seq CACHE 1 INCREMENT -1 RESTART 100000");
+for my $id (940, 941)
+{
+	ship($id);
+	sealed('nor does a sequence that counts down');
+}
+ask("ALTER SEQUENCE audit.log_audit_id_seq INCREMENT 1 RESTART 200000");
+clean('nothing is wrong with them');
+
 # ---- two sealers at once, and many writers ----
 
 sub writers
