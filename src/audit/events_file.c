@@ -179,10 +179,11 @@ event_file_read(void (*put) (const SecurityEvent *event))
 	(void) FreeFile(file);
 	(void) unlink(EVENT_FILE);
 	if (!ok)
+	{
 		put_lost(put, header.magic == EVENT_FILE_MAGIC && header.count > 0 && header.count <= EVENT_FILE_MAX ? header.count : 1);
-	if (!ok)
 		ereport(LOG,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("ignoring invalid data in file \"%s\"", EVENT_FILE),
 				 errdetail("Security events that waited when the server was shut down are lost.")));
+	}
 }

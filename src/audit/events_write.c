@@ -64,7 +64,6 @@ static const char *const severities[] = {
 PG_FUNCTION_INFO_V1(record_event);
 PG_FUNCTION_INFO_V1(verify_events);
 
-
 /* Give an event its id (version 4), unless it has one. */
 static void
 identify(SecurityEvent *event)
@@ -209,17 +208,17 @@ insertion(bool *waits)
 void
 events_insert(Datum *values, bool *nulls)
 {
+	bool		waits;
+	SPIPlanPtr	plan = insertion(&waits);
+	Oid			relid = get_relname_relid("security_events", get_namespace_oid("audit", false));
 	StringInfoData bytes;
 	bytea	   *mac;
 	char		null_flags[EVENT_COLUMNS];
 	bool		isnull;
 
-	bool		waits;
-	SPIPlanPtr	plan = insertion(&waits);
-
 	/* Before the MAC is computed: whoever begins to sign the chain waits for those who may not know of the key. */
 	if (!waits)
-		LockRelationOid(get_relname_relid("security_events", get_namespace_oid("audit", false)), RowExclusiveLock);
+		LockRelationOid(relid, RowExclusiveLock);
 	nulls[EVENT_TRANSACTION_ID] = false;
 	values[EVENT_TRANSACTION_ID] = UInt64GetDatum(U64FromFullTransactionId(GetTopFullTransactionId()));
 	initStringInfo(&bytes);
@@ -233,7 +232,7 @@ events_insert(Datum *values, bool *nulls)
 	if (SPI_execute_plan(plan, values, null_flags, false, 0) != SPI_OK_INSERT_RETURNING)
 		elog(ERROR, "cannot insert a security event");
 	if (SPI_processed > 0 && DatumGetBool(sql_value(0, 0, &isnull)) && !isnull && audit_is_settled())
-		partition_request_drain(get_relname_relid("security_events", get_namespace_oid("audit", false)));
+		partition_request_drain(relid);
 }
 
 /* ---- the scheduler ---- */
