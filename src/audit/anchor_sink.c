@@ -282,7 +282,7 @@ sink_job_run(bool requested)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	if (OidIsValid(sql_extension()))
+	if (sql_hold_extension())
 	{
 		SqlScope	scope = sql_begin(0);
 
@@ -310,7 +310,7 @@ anchor_worker_main(Datum arg)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	if (OidIsValid(sql_extension()))
+	if (sql_hold_extension())
 	{
 		SqlScope	scope = sql_begin(0);
 		int			nsinks = 0;

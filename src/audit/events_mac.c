@@ -30,7 +30,7 @@ event_mac_prepare(void)
 		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());
-		if (OidIsValid(sql_extension()))
+		if (sql_hold_extension())
 		{
 			SqlScope	scope = sql_begin(0);
 			bool		settled = audit_is_settled();

@@ -267,16 +267,15 @@ events_write_queued(bool requested)
 	batch.events = palloc(BATCH * sizeof(SecurityEvent));
 	do
 	{
-		batch.n = event_queue_take(database, batch.events, BATCH);
-		if (batch.n == 0)
-			break;
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		batch.n = sql_hold_extension() ? event_queue_take(database, batch.events, BATCH) : 0;
 		/* Also when this process is terminated meanwhile. */
 		PG_ENSURE_ERROR_CLEANUP(give_back, PointerGetDatum(&batch));
 		{
-			SetCurrentStatementStartTimestamp();
-			StartTransactionCommand();
-			PushActiveSnapshot(GetTransactionSnapshot());
-			events_write(batch.events, batch.n);
+			if (batch.n > 0)
+				events_write(batch.events, batch.n);
 			PopActiveSnapshot();
 			CommitTransactionCommand();
 		}

@@ -747,7 +747,7 @@ seal_job_run(bool requested)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	if (OidIsValid(sql_extension()))
+	if (sql_hold_extension())
 	{
 		SqlScope	scope = sql_begin(0);
 

@@ -215,8 +215,8 @@ try_step(Step *step, StepFunction function)
 
 	PG_TRY();
 	{
-		/* The extension may have been dropped since the last step. */
-		if (!OidIsValid(sql_extension()))
+		/* The extension may have been dropped since the last step, or is about to be. */
+		if (foreground ? !OidIsValid(sql_extension()) : !sql_hold_extension())
 			step->done = true;
 		else
 		{

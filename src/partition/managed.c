@@ -40,6 +40,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -389,6 +390,8 @@ extension_drops(DropStmt *statement)
 	if (!ours || !compat_extension_ownercheck(extension, GetUserId()))
 		return;
 
+	/* As DROP EXTENSION itself does, before any table: workers that hold it need those. */
+	LockDatabaseObject(ExtensionRelationId, extension, 0, AccessExclusiveLock);
 	scope = sql_begin(0);
 	for (int i = 0; i < MANAGED_TABLES; i++)
 	{
