@@ -285,10 +285,12 @@ hook_transaction(XactEvent what, void *arg)
 	{
 		pending = NULL;
 		npending = 0;
-		events_error_forgotten();
+		events_error_forgotten(true);
 	}
 	if (what == XACT_EVENT_COMMIT)
 		events_session_committed();
+	if (what == XACT_EVENT_ABORT || what == XACT_EVENT_COMMIT)
+		events_denied_watch();
 }
 
 static void
@@ -299,7 +301,7 @@ hook_subtransaction(SubXactEvent what, SubTransactionId mine, SubTransactionId p
 	if (what == SUBXACT_EVENT_ABORT_SUB)
 	{
 		rolled_back(level);
-		events_error_forgotten();
+		events_error_forgotten(false);
 	}
 	else if (what == SUBXACT_EVENT_COMMIT_SUB)
 	{

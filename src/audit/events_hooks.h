@@ -35,11 +35,17 @@ extern bool events_superuser_acts(void);
  */
 extern bool events_error_caught(const char *command);
 
+/* Have denied permissions noticed from now on, whoever catches the error; called wherever the watch may have been lost. */
+extern void events_denied_watch(void);
+
+/* The error is sent to the server's log. */
+extern void events_denied_logged(const ErrorData *error);
+
 /* This error has been recorded as the caller's own kind of event. */
 extern void events_error_recorded(void);
 
-/* The error, if there was one, is over. */
-extern void events_error_forgotten(void);
+/* The error, if there was one, is over: a transaction or subtransaction has ended. */
+extern void events_error_forgotten(bool transaction_ended);
 
 /* What a GRANT or REVOKE is about: objects, grantees, privileges. */
 extern void events_describe_grant(SecurityEvent *event, const GrantStmt *statement);

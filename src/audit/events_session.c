@@ -1,18 +1,12 @@
 /*
  * events_session.c
- *		Security events of sessions: logins, roles taken, permissions denied, and
- *		what the server's log is told of both.
+ *		Security events of sessions: logins, and roles and parameters taken.
  *
  * A login has succeeded when the session's first transaction commits, which is
  * the server's own at the end of start-up: the database exists, the role may
  * connect.  It has failed when authentication says so, or when the session ends
  * before with an error.  Everything here goes through shared memory; no catalog
  * is looked at, because there is no transaction yet or an aborted one.
- *
- * A denied permission is seen where its error passes the executor or a command,
- * even when the error is caught by a block of PL/pgSQL afterwards; one that is
- * raised before either runs, while a statement is analysed, is seen when it
- * is sent to the server's log.
  */
 #include "postgres.h"
 
@@ -40,7 +34,6 @@ static emit_log_hook_type previous_emit_log = NULL;
 static bool login_pending = false;	/* authenticated, but not yet connected */
 static bool login_failed = false;	/* and recorded */
 static bool connected = false;
-static bool error_recorded = false; /* the error that is under way */
 
 /* What the session was when its statements were last looked at. */
 static Oid	seen_session_user = InvalidOid;
@@ -122,29 +115,6 @@ events_session_committed(void)
 
 /* ---- what is sent to the server's log ---- */
 
-static void
-denied_event(const char *command, const ErrorData *error)
-{
-	static const char *const prefixes[] = {"permission denied for ", "must be owner of "};
-	SecurityEvent event;
-
-	security_event_begin(&event, EVENT_DENIED, EVENT_FAILED);
-	/* The server's own words name objects only; those of a RAISE may be anything. */
-	if (error->message != NULL && (error->filename == NULL || strstr(error->filename, "pl_exec.c") == NULL))
-	{
-		security_event_message(&event, error->message);
-		for (int i = 0; i < lengthof(prefixes); i++)
-		{
-			if (strncmp(error->message, prefixes[i], strlen(prefixes[i])) == 0)
-				security_event_object(&event, error->message + strlen(prefixes[i]));
-		}
-	}
-	if (command != NULL)
-		security_event_detail(&event, "command", command);
-	security_event_detail(&event, "sqlstate", unpack_sql_state(error->sqlerrcode));
-	(void) security_event_queue(&event);
-}
-
 /* Of the errors that end a session's start, those that are about who wants in. */
 static bool
 concerns_login(int sqlerrcode)
@@ -176,43 +146,12 @@ hook_emit_log(ErrorData *error)
 				login_event(MyProcPort, false, error->sqlerrcode);
 			}
 		}
-		else if (error->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE && !error_recorded)
-			denied_event(NULL, error);
+		else
+			events_denied_logged(error);
 		busy = false;
 	}
 	if (previous_emit_log)
 		previous_emit_log(error);
-}
-
-/* ---- errors ---- */
-
-bool
-events_error_caught(const char *command)
-{
-	MemoryContext old;
-	ErrorData  *error;
-
-	if (error_recorded || geterrcode() != ERRCODE_INSUFFICIENT_PRIVILEGE)
-		return error_recorded;
-	error_recorded = true;
-	old = MemoryContextSwitchTo(TopTransactionContext);
-	error = CopyErrorData();
-	denied_event(command, error);
-	FreeErrorData(error);
-	MemoryContextSwitchTo(old);
-	return true;
-}
-
-void
-events_error_recorded(void)
-{
-	error_recorded = true;
-}
-
-void
-events_error_forgotten(void)
-{
-	error_recorded = false;
 }
 
 /* ---- roles and parameters that a session takes, by whatever means ---- */
