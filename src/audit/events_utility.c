@@ -22,6 +22,7 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "parser/parse_type.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -219,6 +220,15 @@ object_names(List *objects)
 			append_name(&names, NameListToString(castNode(ObjectWithArgs, object)->objname));
 		else if (IsA(object, TypeName))
 			append_name(&names, NameListToString(castNode(TypeName, object)->names));
+		else if (IsA(object, List) && IsA(linitial(castNode(List, object)), TypeName))
+		{
+			/* A cast: its two types; a transform: its type and language. */
+			append_name(&names, TypeNameToString(linitial_node(TypeName, castNode(List, object))));
+			if (IsA(lsecond(castNode(List, object)), TypeName))
+				append_name(&names, TypeNameToString(lsecond_node(TypeName, castNode(List, object))));
+			else
+				append_name(&names, strVal(lsecond(castNode(List, object))));
+		}
 		else if (IsA(object, List))
 			append_name(&names, NameListToString(castNode(List, object)));
 		else if (IsA(object, String))

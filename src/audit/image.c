@@ -23,12 +23,9 @@
 #include "access/toast_internals.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
-#include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "parser/parse_coerce.h"
-#include "pgtime.h"
 #include "utils/builtins.h"
-#include "utils/bytea.h"
 #include "utils/date.h"
 #include "utils/datetime.h"
 #include "utils/datum.h"
@@ -43,6 +40,7 @@
 #include "utils/uuid.h"
 
 #include "audit/image.h"
+#include "audit/pinned_settings.h"
 #include "compat.h"
 
 typedef enum ImageKind
@@ -75,6 +73,7 @@ typedef struct ImageColumn
 	bool		in_values;		/* not excluded */
 	bool		in_key;
 	int16		length;
+	int			pins;			/* session's settings that its text depends on */
 	FmgrInfo	function;
 } ImageColumn;
 
@@ -82,23 +81,11 @@ struct ImageShape
 {
 	int			ncolumns;
 	bool		has_key;
-	bool		by_functions;	/* some column needs the session's settings pinned */
-	bool		busy;			/* inside such a function, which may change rows itself */
+	bool		busy;			/* inside an output function, which may change rows itself */
 	ImageColumn *columns;		/* in the order of jsonb's keys */
 	int		   *chosen;			/* room for numbers of columns */
 	StringInfoData buffer;
 };
-
-/* Settings that output functions look at. */
-typedef struct PinnedSettings
-{
-	int			date_style;
-	int			date_order;
-	int			interval_style;
-	int			float_digits;
-	int			bytea;
-	pg_tz	   *zone;
-} PinnedSettings;
 
 /*
  * Which way a type's values are written.
@@ -166,7 +153,7 @@ compare_columns(const void *a, const void *b)
 }
 
 ImageShape *
-image_shape(TupleDesc desc, const Bitmapset *excluded, const Bitmapset *masked, const Bitmapset *key)
+image_shape(TupleDesc desc, const Bitmapset *excluded, const Bitmapset *masked, const Bitmapset *key, List **composites)
 {
 	ImageShape *shape = palloc0(sizeof(ImageShape));
 
@@ -211,46 +198,11 @@ image_shape(TupleDesc desc, const Bitmapset *excluded, const Bitmapset *masked, 
 			fmgr_info_set_expr((Node *) makeFuncExpr(F_TO_JSONB, JSONBOID, list_make1(argument), InvalidOid,
 													 InvalidOid, COERCE_EXPLICIT_CALL), &column->function);
 		}
-		shape->by_functions |= column->kind == IMAGE_OUTPUT || column->kind == IMAGE_GENERIC;
+		if (column->kind == IMAGE_OUTPUT || column->kind == IMAGE_GENERIC)
+			column->pins = pins_of_type(column->type, composites);
 	}
 	qsort(shape->columns, shape->ncolumns, sizeof(ImageColumn), compare_columns);
 	return shape;
-}
-
-/*
- * What a value looks like must not be for the session to choose.  These are the
- * variables behind its parameters, and are put back by unpin_settings.
- */
-static void
-pin_settings(PinnedSettings *saved)
-{
-	static pg_tz *utc = NULL;
-
-	if (utc == NULL)
-		utc = pg_tzset("UTC");
-	saved->date_style = DateStyle;
-	saved->date_order = DateOrder;
-	saved->interval_style = IntervalStyle;
-	saved->float_digits = extra_float_digits;
-	saved->bytea = bytea_output;
-	saved->zone = session_timezone;
-	DateStyle = USE_ISO_DATES;
-	DateOrder = DATEORDER_YMD;
-	IntervalStyle = INTSTYLE_POSTGRES;
-	extra_float_digits = 1;
-	bytea_output = BYTEA_OUTPUT_HEX;
-	session_timezone = utc;
-}
-
-static void
-unpin_settings(const PinnedSettings *saved)
-{
-	DateStyle = saved->date_style;
-	DateOrder = saved->date_order;
-	IntervalStyle = saved->interval_style;
-	extra_float_digits = saved->float_digits;
-	bytea_output = saved->bytea;
-	session_timezone = saved->zone;
 }
 
 /* Numbers and containers begin at a multiple of four bytes. */
@@ -453,23 +405,29 @@ image_object(ImageShape *shape, int nchosen, const Datum *values, const bool *nu
 {
 	PinnedSettings saved;
 	Jsonb	   *object = NULL;
+	int			pins = extra_float_digits > 0 ? 0 : PIN_VARIABLES;
 
-	if (!shape->by_functions && extra_float_digits > 0)
+	for (int i = 0; i < nchosen; i++)
+		pins |= shape->columns[shape->chosen[i]].pins;
+	if (pins == 0)
 		return build_object(shape, nchosen, values, nulls);
 
 	image_check_idle(shape);
 	shape->busy = true;
-	pin_settings(&saved);
+	pin_settings(&saved, pins);
 	PG_TRY();
 	{
 		object = build_object(shape, nchosen, values, nulls);
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
-		unpin_settings(&saved);
+		unpin_settings(&saved, true);
 		shape->busy = false;
+		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	unpin_settings(&saved, false);
+	shape->busy = false;
 	return object;
 }
 

@@ -4,13 +4,15 @@
  *
  * An image equals to_jsonb of the row, but for what must not depend on the
  * session: times are in UTC and ISO 8601, bytea is hexadecimal, floats have all
- * their digits.  Columns may be left out or masked.
+ * their digits, names of catalog objects their schema unless it is pg_catalog, and
+ * money is written as in the locale C.  Columns may be left out or masked.
  */
 #ifndef SENTIENT_AUDIT_IMAGE_H
 #define SENTIENT_AUDIT_IMAGE_H
 
 #include "access/tupdesc.h"
 #include "nodes/bitmapset.h"
+#include "nodes/pg_list.h"
 #include "utils/jsonb.h"
 #include "utils/relcache.h"
 
@@ -22,9 +24,11 @@ typedef struct ImageShape ImageShape;
 /*
  * How rows of the relation are written.  Attribute numbers in excluded and masked
  * begin at 1; key is a set of attributes or NULL.  Lives in the current context.
+ * It holds until the relation changes, or one of the composite types whose
+ * relations are added to composites; that may be NULL.
  */
 extern ImageShape *image_shape(TupleDesc desc, const Bitmapset *excluded, const Bitmapset *masked,
-							   const Bitmapset *key);
+							   const Bitmapset *key, List **composites);
 
 /* The whole row, the key alone (NULL without one). */
 extern Jsonb *image_row(ImageShape *shape, const Datum *values, const bool *nulls);

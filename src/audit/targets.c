@@ -62,8 +62,8 @@ relation_changed(Datum arg, Oid relid)
 	hash_seq_init(&scan, targets);
 	while ((target = hash_seq_search(&scan)) != NULL)
 	{
-		/* Entries of a partition have the name of its table. */
-		if (!OidIsValid(relid) || target->relid == relid || target->origin == relid)
+		/* Entries of a partition have the name of its table; a composite type has a relation. */
+		if (!OidIsValid(relid) || target->relid == relid || target->origin == relid || list_member_oid(target->composites, relid))
 			target->stale = true;
 	}
 }
@@ -95,6 +95,7 @@ target_get(Relation rel, const Trigger *trigger)
 		target->context = NULL;
 		target->shape = NULL;
 		target->origin = InvalidOid;
+		target->composites = NIL;
 		target->stale = true;
 	}
 	if (target->stale)
@@ -118,6 +119,7 @@ target_build(Target *target, Relation rel, const Trigger *trigger)
 	if (trigger->tgnargs >= 2)
 		masked = named_columns(rel, trigger->tgargs[1], true);
 
+	target->composites = NIL;
 	if (target->context == NULL)
 		target->context = AllocSetContextCreate(TopMemoryContext, "audited table", ALLOCSET_SMALL_SIZES);
 	else
@@ -130,7 +132,7 @@ target_build(Target *target, Relation rel, const Trigger *trigger)
 	old = MemoryContextSwitchTo(target->context);
 	target->schema_name = get_namespace_name(get_rel_namespace(origin));
 	target->table_name = get_rel_name(origin);
-	target->shape = image_shape(RelationGetDescr(rel), excluded, masked, key_columns(rel));
+	target->shape = image_shape(RelationGetDescr(rel), excluded, masked, key_columns(rel), &target->composites);
 	MemoryContextSwitchTo(old);
 	if (target->schema_name == NULL || target->table_name == NULL)
 	{

@@ -6,6 +6,7 @@
 #define SENTIENT_AUDIT_TARGETS_H
 
 #include "nodes/bitmapset.h"
+#include "nodes/pg_list.h"
 #include "utils/jsonb.h"
 #include "utils/relcache.h"
 #include "utils/reltrigger.h"
@@ -26,6 +27,7 @@ typedef struct Target
 	char	   *schema_name;	/* of origin */
 	char	   *table_name;
 	struct ImageShape *shape;
+	List	   *composites;		/* relations of composite types that shape knows */
 } Target;
 
 extern void targets_init(void);

@@ -1,6 +1,6 @@
 -- audit.security_events: what belongs to a transaction, what applications record, the list of watched tables, and who may what.
 BEGIN;
-SELECT plan(35);
+SELECT plan(36);
 
 SELECT columns_are('audit', 'security_events', ARRAY['event_id', 'occurred_at', 'last_occurred_at', 'transaction_id', 'event_count', 'event_type', 'severity', 'succeeded',
 	'user_id', 'username', 'db_role', 'client_addr', 'application_name', 'object', 'message', 'details', 'mac']);
@@ -25,6 +25,11 @@ SELECT results_eq($$SELECT details->>'privileges', details->>'from' FROM event W
 	$$VALUES ('all', 'sentient_viewer')$$, 'REVOKE');
 CREATE FUNCTION public.pgtap_function(secret text) RETURNS text LANGUAGE sql AS $$SELECT 'canary'$$;
 SELECT results_eq($$SELECT object FROM event WHERE object LIKE 'public.pgtap_function%'$$, $$VALUES ('public.pgtap_function(pg_catalog.text)')$$, 'CREATE FUNCTION');
+-- what is named by types
+CREATE TYPE public.pgtap_type AS (a int);
+CREATE FUNCTION public.pgtap_cast(public.pgtap_type) RETURNS int LANGUAGE sql AS 'SELECT 1';
+CREATE CAST (public.pgtap_type AS int) WITH FUNCTION public.pgtap_cast(public.pgtap_type);
+SELECT lives_ok('DROP CAST (public.pgtap_type AS int)', 'a cast is dropped');
 
 -- roles
 CREATE ROLE pgtap_role PASSWORD 'canary' CREATEROLE;

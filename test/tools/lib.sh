@@ -111,7 +111,7 @@ find_postgres() {
 install_test_packages() {
 	find_postgres
 	install_packages libipc-run-perl libtap-parser-sourcehandler-pgtap-perl faketime procps \
-		pgbouncer libpq-dev util-linux
+		pgbouncer libpq-dev util-linux locales
 }
 
 # ---- the run's folder ----
