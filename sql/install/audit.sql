@@ -215,23 +215,25 @@ COMMENT ON FUNCTION audit.suspend_capture(boolean) IS
 -- Reading
 --
 
-CREATE FUNCTION audit.row_history(table_name regclass, key jsonb)
+CREATE FUNCTION audit.row_key(table_name regclass, key jsonb) RETURNS jsonb
+	LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'audit_row_key';
+COMMENT ON FUNCTION audit.row_key(regclass, jsonb) IS
+'The key of a row as audit.log.row_key has it, however key spells it: an object of the columns of the table''s primary key, its values read by their types under the settings of entries (zone UTC, dates in ISO 8601, search_path pg_catalog, money of the locale C). Errors: 42703 a column that is not in the key; 22023 one is missing, no object, a number or time with more digits than its column keeps; 22004 null; 55000 the table has no primary key; 42P01 no such table; else what the type says of a value, such as 22P02. May be called by sentient_admin.';
+
+CREATE FUNCTION audit.row_history(schema_name text, table_name text, key jsonb)
 RETURNS TABLE (audit_id bigint, occurred_at timestamptz, operation "char", old_values jsonb, new_values jsonb, user_id uuid,
 	db_role text, session_role text, client_addr inet, application_name text, statement_at timestamptz, transaction_id xid8,
 	query_id bigint, row_key jsonb)
-LANGUAGE sql STABLE PARALLEL SAFE ROWS 20
+LANGUAGE sql STABLE STRICT PARALLEL SAFE ROWS 20
 SET search_path = pg_catalog, pg_temp
 AS $$
 	-- An UPDATE of the key has the new one as row_key: what was before is under the old.
-	WITH RECURSIVE named AS (
-		SELECT n.nspname::text AS schema_name, c.relname::text AS name
-		  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = row_history.table_name
-	), trail AS (
-		SELECT l.*, row_history.key AS sought FROM named n JOIN audit.log l
-			ON audit.row_position(l.schema_name, l.table_name, l.row_key) = audit.row_position(n.schema_name, n.name, row_history.key)
-		   AND l.row_key = row_history.key AND l.table_name = n.name AND l.schema_name = n.schema_name
+	WITH RECURSIVE trail AS (
+		SELECT l.* FROM audit.log l
+		 WHERE audit.row_position(l.schema_name, l.table_name, l.row_key) = audit.row_position(row_history.schema_name, row_history.table_name, row_history.key)
+		   AND l.row_key = row_history.key AND l.table_name = row_history.table_name AND l.schema_name = row_history.schema_name
 		UNION	-- not ALL: a key that goes to and fro leads to one entry by many ways
-		SELECT l.*, p.key FROM trail t
+		SELECT l.* FROM trail t
 		 CROSS JOIN LATERAL (SELECT t.row_key || jsonb_object_agg(k, t.old_values -> k) AS key
 							   FROM jsonb_object_keys(t.row_key) AS k WHERE t.old_values ? k) p
 		  JOIN audit.log l
@@ -244,8 +246,25 @@ AS $$
 		   t.transaction_id, t.query_id, t.row_key
 	  FROM trail t ORDER BY t.audit_id
 $$;
+COMMENT ON FUNCTION audit.row_history(text, text, jsonb) IS
+'Who changed a row when: its entries in order, found through an index over all partitions, by the name that its table had then and the key as entries have it (audit.log.row_key; numbers may have any scale). For tables that are gone or have another name now, and for keys of other columns or types than today''s. Entries from before an UPDATE of the key come with it. No rows for nulls. May be called by sentient_admin.';
+CREATE FUNCTION audit.row_history(table_name regclass, key jsonb)
+RETURNS TABLE (audit_id bigint, occurred_at timestamptz, operation "char", old_values jsonb, new_values jsonb, user_id uuid,
+	db_role text, session_role text, client_addr inet, application_name text, statement_at timestamptz, transaction_id xid8,
+	query_id bigint, row_key jsonb)
+LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 20
+SET search_path = pg_catalog, pg_temp
+AS $$
+	-- Entries of a partition have the name of the table that it belongs to.
+	SELECT h.*
+	  FROM (SELECT audit.row_key(row_history.table_name, row_history.key) OFFSET 0) k (row_key)
+	 CROSS JOIN (SELECT row_history.table_name::oid UNION SELECT pg_partition_ancestors(row_history.table_name)) t (id)
+	  JOIN pg_class c ON c.oid = t.id JOIN pg_namespace n ON n.oid = c.relnamespace
+	 CROSS JOIN LATERAL audit.row_history(n.nspname::text, c.relname::text, k.row_key) h
+	 ORDER BY h.audit_id
+$$;
 COMMENT ON FUNCTION audit.row_history(regclass, jsonb) IS
-'Who changed a row when: its entries in order, found through an index over all partitions. key is the row''s primary key as an object, such as {"drone_id": "..."}; entries from before the key was changed come with it. session_role and statement_at are told in every row. A table''s entries have the name that it had then. May be called by sentient_admin.';
+'Who changed a row when: its entries in order, found through an index over all partitions. key is the row''s primary key as an object, such as {"drone_id": "..."}, in any spelling that its types read (see audit.row_key, which says what errors there are); entries from before an UPDATE of the key come with it. session_role and statement_at are told in every row. A table''s entries have the name that it had then, and the key: for other names and keys than today''s there is audit.row_history(text, text, jsonb). May be called by sentient_admin.';
 
 CREATE FUNCTION audit.activity(from_time timestamptz DEFAULT now() - interval '30 days', to_time timestamptz DEFAULT now())
 RETURNS TABLE (day date, user_id uuid, db_role text, inserted bigint, updated bigint, deleted bigint, truncated bigint,
@@ -263,7 +282,7 @@ AS $$
 $$;
 COMMENT ON FUNCTION audit.activity(timestamptz, timestamptz) IS
 'What each user, and each database role where no user is known, changed on each day (UTC) from from_time to before to_time, by default the last 30 days. May be called by sentient_admin.';
-GRANT EXECUTE ON FUNCTION audit.row_history(regclass, jsonb), audit.activity(timestamptz, timestamptz) TO sentient_admin;
+GRANT EXECUTE ON FUNCTION audit.row_key(regclass, jsonb), audit.row_history(text, text, jsonb), audit.row_history(regclass, jsonb), audit.activity(timestamptz, timestamptz) TO sentient_admin;
 
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON audit.log FOR EACH ROW EXECUTE FUNCTION audit.append_only();
 CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON audit.log FOR EACH STATEMENT EXECUTE FUNCTION audit.append_only();

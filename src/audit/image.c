@@ -87,6 +87,15 @@ struct ImageShape
 	StringInfoData buffer;
 };
 
+bool
+image_written_by_cast(Oid type)
+{
+	Oid			cast_function;
+
+	return type >= FirstNormalObjectId && !OidIsValid(get_element_type(type)) && !type_is_rowtype(type) &&
+		find_coercion_pathway(JSONOID, type, COERCION_EXPLICIT, &cast_function) == COERCION_PATH_FUNC;
+}
+
 /*
  * Which way a type's values are written.
  */
@@ -94,7 +103,6 @@ static ImageKind
 image_kind(Oid type)
 {
 	Oid			output;
-	Oid			cast_function;
 	bool		is_varlena;
 
 	switch (type)
@@ -131,10 +139,7 @@ image_kind(Oid type)
 		case RECORDOID:
 			return IMAGE_GENERIC;
 	}
-	if (OidIsValid(get_element_type(type)) || type_is_rowtype(type))
-		return IMAGE_GENERIC;
-	if (type >= FirstNormalObjectId &&
-		find_coercion_pathway(JSONOID, type, COERCION_EXPLICIT, &cast_function) == COERCION_PATH_FUNC)
+	if (OidIsValid(get_element_type(type)) || type_is_rowtype(type) || image_written_by_cast(type))
 		return IMAGE_GENERIC;
 	getTypeOutputInfo(type, &output, &is_varlena);
 	return IMAGE_OUTPUT;

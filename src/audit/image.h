@@ -42,6 +42,9 @@ extern Jsonb *image_key(ImageShape *shape, const Datum *values, const bool *null
 extern bool image_changes(ImageShape *shape, const Datum *old_values, const bool *old_nulls,
 						  const Datum *new_values, const bool *new_nulls, Jsonb **before, Jsonb **after);
 
+/* Are values of the type, no domain, written by a cast to json of its owner's? */
+extern bool image_written_by_cast(Oid type);
+
 /* Raise an error if a row is being written: a cast to json may be any function. */
 extern void image_check_idle(const ImageShape *shape);
 

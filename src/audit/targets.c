@@ -41,7 +41,6 @@ static void anything_changed(Datum arg, int cache, uint32 hash);
 static void target_build(Target *target, Relation rel, const Trigger *trigger);
 static Oid	trigger_origin(Oid trigger, Oid relid);
 static Bitmapset *named_columns(Relation rel, const char *names, bool must_exist);
-static Bitmapset *key_columns(Relation rel);
 
 void
 targets_init(void)
@@ -132,7 +131,7 @@ target_build(Target *target, Relation rel, const Trigger *trigger)
 	old = MemoryContextSwitchTo(target->context);
 	target->schema_name = get_namespace_name(get_rel_namespace(origin));
 	target->table_name = get_rel_name(origin);
-	target->shape = image_shape(RelationGetDescr(rel), excluded, masked, key_columns(rel), &target->composites);
+	target->shape = image_shape(RelationGetDescr(rel), excluded, masked, target_key_columns(rel), &target->composites);
 	MemoryContextSwitchTo(old);
 	if (target->schema_name == NULL || target->table_name == NULL)
 	{
@@ -200,24 +199,36 @@ named_columns(Relation rel, const char *names, bool must_exist)
 	return columns;
 }
 
-/* Attribute numbers of the primary key. */
-static Bitmapset *
-key_columns(Relation rel)
+List *
+target_key_order(Relation rel)
 {
-	Oid			index = InvalidOid;
+	Oid			index;
 	HeapTuple	tuple;
-	Bitmapset  *columns = NULL;
+	List	   *columns = NIL;
 
 	/* Fills rd_pkindex. */
 	list_free(RelationGetIndexList(rel));
 	index = compat_primary_key_index(rel);
 	if (!OidIsValid(index))
-		return NULL;
+		return NIL;
 	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index));
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for index %u", index);
 	for (int i = 0; i < ((Form_pg_index) GETSTRUCT(tuple))->indnkeyatts; i++)
-		columns = bms_add_member(columns, ((Form_pg_index) GETSTRUCT(tuple))->indkey.values[i]);
+		columns = lappend_int(columns, ((Form_pg_index) GETSTRUCT(tuple))->indkey.values[i]);
 	ReleaseSysCache(tuple);
+	return columns;
+}
+
+Bitmapset *
+target_key_columns(Relation rel)
+{
+	List	   *order = target_key_order(rel);
+	Bitmapset  *columns = NULL;
+	ListCell   *cell;
+
+	foreach(cell, order)
+		columns = bms_add_member(columns, lfirst_int(cell));
+	list_free(order);
 	return columns;
 }

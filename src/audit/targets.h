@@ -35,4 +35,8 @@ extern void targets_init(void);
 /* What the trigger of the relation captures; valid until the next call. */
 extern Target *target_get(Relation rel, const Trigger *trigger);
 
+/* Attribute numbers of the primary key, which names rows in entries; in its order. */
+extern Bitmapset *target_key_columns(Relation rel);
+extern List *target_key_order(Relation rel);
+
 #endif							/* SENTIENT_AUDIT_TARGETS_H */

@@ -51,14 +51,14 @@ SELECT now() - make_interval(mins => n), 'core', 'drones', 'U', jsonb_build_obje
 ANALYZE audit.log;
 CREATE FUNCTION pg_temp.history_of(key text) RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE
-	body text := (SELECT prosrc FROM pg_proc WHERE oid = 'audit.row_history'::regproc);
+	body text := (SELECT prosrc FROM pg_proc WHERE oid = 'audit.row_history(text, text, jsonb)'::regprocedure);
 BEGIN
-	body := replace(replace(body, 'row_history.table_name', '''core.drones''::regclass'), 'row_history.key', quote_literal(key) || '::jsonb');
+	body := replace(replace(replace(body, 'row_history.schema_name', '''core'''), 'row_history.table_name', '''drones'''), 'row_history.key', quote_literal(key) || '::jsonb');
 	RETURN QUERY EXECUTE 'EXPLAIN ' || body;
 END$$;
 SELECT is((SELECT count(*) FROM pg_temp.history_of('{"drone_id": 7}') AS line WHERE line ~ 'Seq Scan on log' AND line !~ 'rows=[01] '), 0::bigint,
 	'no partition with entries is read from end to end');
-SELECT is((SELECT count(*) FROM audit.row_history('core.drones', '{"drone_id": 7}')), 40::bigint, 'and all entries of a row are found');
+SELECT is((SELECT count(*) FROM audit.row_history('core', 'drones', '{"drone_id": 7}')), 40::bigint, 'and all entries of a row are found');
 
 INSERT INTO audit.blocks (block_number, previous_hash, merkle_root, block_hash, entry_count, total_entries, entry_ids, leaf_hashes,
 	min_audit_id, max_audit_id, first_occurred_at, last_occurred_at, system_identifier)
