@@ -128,6 +128,31 @@ SELECT pg_catalog.pg_extension_config_dump('audit.blocks', '');
 SELECT pg_catalog.pg_extension_config_dump('audit.anchors', '');
 GRANT SELECT ON audit.blocks, audit.anchors TO sentient_admin;
 
+-- How far back sealing looks, and what lies behind it all the same: src/audit/horizon.c
+-- counts on the order of the columns, and on notes without index or trigger.
+CREATE TABLE audit.horizons (
+	horizon_number bigint NOT NULL,
+	entries_since timestamptz NOT NULL,
+	from_transaction_id xid8,
+	published_by xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id()
+);
+CREATE TABLE audit.horizon_notes (
+	transaction_id xid8 NOT NULL,
+	occurred_at timestamptz NOT NULL
+);
+COMMENT ON TABLE audit.horizons IS 'Times behind which sealing does not look for new entries, unless a note tells of one; kept by sealing';
+COMMENT ON COLUMN audit.horizons.horizon_number IS 'The greatest is the latest';
+COMMENT ON COLUMN audit.horizons.entries_since IS 'The time';
+COMMENT ON COLUMN audit.horizons.from_transaction_id IS 'First transaction that is sure to have known of it; NULL until the next run';
+COMMENT ON COLUMN audit.horizons.published_by IS 'Transaction that wrote the row';
+COMMENT ON TABLE audit.horizon_notes IS 'Entries of audit.log whose time lies behind the horizon, as after the clock was set back, until they are sealed';
+COMMENT ON COLUMN audit.horizon_notes.transaction_id IS 'Transaction that wrote such entries';
+COMMENT ON COLUMN audit.horizon_notes.occurred_at IS 'Earliest time of one';
+-- Transaction ids mean something in one cluster only.
+SELECT pg_catalog.pg_extension_config_dump('audit.horizons', 'WHERE false');
+SELECT pg_catalog.pg_extension_config_dump('audit.horizon_notes', 'WHERE false');
+GRANT SELECT ON audit.horizons, audit.horizon_notes TO sentient_admin;
+
 CREATE FUNCTION audit.seal(accept_unkeyed boolean DEFAULT false, OUT blocks bigint, OUT entries bigint, OUT refused bigint, OUT events bigint)
 	RETURNS record
 	LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'audit_seal';

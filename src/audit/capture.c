@@ -30,6 +30,7 @@
 #include "utils/timestamp.h"
 
 #include "audit/capture.h"
+#include "audit/horizon.h"
 #include "audit/log_write.h"
 #include "errors.h"
 
@@ -64,6 +65,7 @@ static void at_subtransaction(SubXactEvent event, SubTransactionId subid, SubTra
 void
 capture_init(void)
 {
+	horizon_init();
 	previous_executor_end = ExecutorEnd_hook;
 	ExecutorEnd_hook = hook_executor_end;
 	previous_utility = ProcessUtility_hook;
@@ -170,6 +172,7 @@ write_batch(void)
 	Batch	   *batch = batches;
 
 	log_write(batch->entries, batch->n);
+	horizon_note(batch->entries, batch->n);
 	batch->n = 0;
 	batch->bytes = 0;
 	MemoryContextReset(batch->context);

@@ -18,12 +18,10 @@
  * sealed in another one (the database was restored, or upgraded), the run takes
  * every entry that no block names, and ends with a block of this cluster even if
  * that is empty.  Entries up to its foreign_max_audit_id carry ids of another
- * cluster and are left alone, except above the last audit_id that had been given
- * when the transaction in question began: a block keeps that id, and the next
- * transaction id, read in this order before its snapshot was taken.  (A snapshot's
- * xmax will not do: it is the one after the last that ended, and others may run
- * already.)  Those are looked up among the sealed ones whenever they seem to be
- * due; events always are.
+ * cluster: they are looked up among the sealed ones whenever they seem to be due;
+ * events always are.
+ *
+ * Partitions too old to have new entries are left out, see horizon.c.
  *
  * An entry or event is sealed only if its MAC fits.  Without any key there are no
  * MACs and blocks are unsigned; the first run with a key seals what has no MAC into
@@ -52,6 +50,7 @@
 #include "utils/timestamp.h"
 
 #include "audit/entry.h"
+#include "audit/horizon.h"
 #include "audit/ledger.h"
 #include "audit/mac.h"
 #include "audit/seal.h"
@@ -63,10 +62,8 @@
 #include "errors.h"
 
 #define SEAL_FETCH				1000	/* entries that are read at once */
-/* A clock is not set back by more than this without a run that sees it. */
-#define CLOCK_MARGIN_US			USECS_PER_DAY
 /* The query of nearly every run; its plan is kept, for planning takes a while with many partitions. */
-#define RECENT_ENTRIES			"SELECT l.* FROM audit.log l WHERE l.transaction_id >= $3 AND l.audit_id > $1 AND l.occurred_at >= $2"
+#define RECENT_ENTRIES			"SELECT l.* FROM audit.log l WHERE l.transaction_id >= $1 AND l.transaction_id <= $2 AND l.occurred_at >= $3"
 
 typedef struct SealRow
 {
@@ -77,12 +74,11 @@ typedef struct SealRow
 	bool		sealed;			/* it is in a block already */
 } SealRow;
 
-/* Transactions from next_xid on have audit_ids above this one, and entries of this time or later. */
+/* Transactions from next_xid on have audit_ids above this one, as long as the sequence goes upwards. */
 typedef struct Given
 {
 	int64		audit_id;
 	uint64		next_xid;
-	TimestampTz at;
 } Given;
 
 typedef struct SealRun
@@ -94,8 +90,8 @@ typedef struct SealRun
 	LedgerBlock last;
 	uint64		system_identifier;
 	bool		is_foreign;		/* the last block is of another cluster, or there is none */
-	Given		given_before;	/* of the snapshot "before" */
 	Given		given_now;
+	Horizons   *horizons;
 	LedgerKind	kind;			/* of the rows */
 	int64		foreign_max;	/* entries up to here may come from another cluster */
 	bool		asked_for_key;
@@ -118,7 +114,6 @@ static struct
 	Oid			database;
 	Sha256		block_hash;
 	char	   *snapshot;		/* in TopMemoryContext */
-	Given		given;
 }			seal_memo;
 
 int			ledger_interval = 1;
@@ -425,41 +420,9 @@ take_row(SealRun *run, HeapTuple tuple, TupleDesc desc)
 	MemoryContextSwitchTo(previous);
 }
 
-/* What had been given when none of the transactions from xid on had a number. */
-static Given
-given_before(const SealRun *run, uint64 xid)
-{
-	Given		given = {.audit_id = PG_INT64_MIN, .at = DT_NOBEGIN};
-	bool		isnull;
-
-	if (xid >= run->given_before.next_xid)
-		return run->given_before;
-	if (ledger_read(psprintf("SELECT visible_audit_id, sealed_at FROM audit.blocks"
-							 " WHERE next_transaction_id <= '" UINT64_FORMAT "'::xid8 AND system_identifier = '" INT64_FORMAT
-							 "' ORDER BY block_number DESC LIMIT 1", xid, (int64) run->system_identifier)) == 0)
-		return given;
-	given.audit_id = DatumGetInt64(sql_value(0, 0, &isnull));
-	given.at = DatumGetTimestampTz(sql_value(0, 1, &isnull));
-	return given;
-}
-
-/*
- * Due entries are not older than this.  The clock may have been set back since: by
- * less than the margin, or so that it shows.
- */
-static TimestampTz
-due_since(const SealRun *run, TimestampTz given_at)
-{
-	TimestampTz now = GetCurrentTimestamp();
-
-	if (TIMESTAMP_NOT_FINITE(given_at) || now < given_at || now < run->given_before.at || now < run->last.sealed_at)
-		return DT_NOBEGIN;
-	return given_at - CLOCK_MARGIN_US;
-}
-
 /*
  * The query that finds what is due, of rows that fulfil the condition as well; NULL when nothing can be.
- * Its arguments are what audit_ids are above, and the least time and transaction, of entries.
+ * Its arguments are the first and last transaction, and the least time, of entries.
  */
 static char *
 due_query(SealRun *run, const char *condition, Datum arguments[3])
@@ -468,11 +431,10 @@ due_query(SealRun *run, const char *condition, Datum arguments[3])
 	StringInfoData transactions;
 	XidSpan		spans[SEAL_MAX_SPANS];
 	int			nspans;
-	Given		given;
 
-	arguments[0] = Int64GetDatum(PG_INT64_MIN);
-	arguments[1] = TimestampTzGetDatum(DT_NOBEGIN);
-	arguments[2] = UInt64GetDatum(0);
+	arguments[0] = UInt64GetDatum(0);
+	arguments[1] = UInt64GetDatum(PG_UINT64_MAX);
+	arguments[2] = TimestampTzGetDatum(DT_NOBEGIN);
 	if (run->before == NULL)
 		return psprintf("SELECT l.* FROM %s l WHERE NOT EXISTS (SELECT FROM audit.blocks b CROSS JOIN LATERAL unnest(b.%s) AS e (id)"
 						" WHERE e.id = l.%s)%s", source->table, source->ids, source->id, condition);
@@ -487,12 +449,10 @@ due_query(SealRun *run, const char *condition, Datum arguments[3])
 	if (run->kind == LEDGER_EVENTS)
 		return psprintf("SELECT l.* FROM audit.security_events l WHERE (%s)%s", transactions.data, condition);
 
-	given = given_before(run, spans[0].first);
-	if (run->foreign_max > 0)
-		arguments[0] = Int64GetDatum(Min(given.audit_id, run->foreign_max));
-	arguments[1] = TimestampTzGetDatum(due_since(run, given.at));
-	arguments[2] = UInt64GetDatum(spans[0].first);
-	if (nspans == 1 && spans[0].last + 1 == run->now->xmax)
+	arguments[0] = UInt64GetDatum(spans[0].first);
+	arguments[1] = UInt64GetDatum(spans[nspans - 1].last);
+	arguments[2] = TimestampTzGetDatum(horizon_since(run->horizons, spans[0].first));
+	if (nspans == 1)
 		return psprintf(RECENT_ENTRIES "%s", condition);
 
 	/* A transaction that was open for long has ended. */
@@ -511,7 +471,6 @@ remember(const SealRun *run)
 		seal_memo.database = MyDatabaseId;
 		seal_memo.block_hash = run->last.block_hash;
 		seal_memo.snapshot = MemoryContextStrdup(TopMemoryContext, seal_snapshot_text(run->now));
-		seal_memo.given = run->given_now;
 	}
 }
 
@@ -522,6 +481,7 @@ begin_run(SealRun *run, bool accept_unkeyed)
 	char	   *before;
 
 	run->now = seal_snapshot_now();
+	run->horizons = horizon_read();
 	run->system_identifier = GetSystemIdentifier();
 	run->accept_unkeyed = accept_unkeyed;
 	run->has_last = block_last(&run->last);
@@ -533,16 +493,13 @@ begin_run(SealRun *run, bool accept_unkeyed)
 		/* All blocks are looked at only where the chain goes over to another cluster. */
 		(void) ledger_read(psprintf("SELECT visible_snapshot::text, foreign_max_audit_id,"
 									" CASE WHEN system_identifier <> '" INT64_FORMAT "' OR visible_snapshot IS NULL"
-									" THEN (SELECT max(max_audit_id) FROM audit.blocks) END,"
-									" visible_audit_id, next_transaction_id FROM audit.blocks WHERE block_number = " INT64_FORMAT,
+									" THEN (SELECT max(max_audit_id) FROM audit.blocks) END"
+									" FROM audit.blocks WHERE block_number = " INT64_FORMAT,
 									(int64) run->system_identifier, run->last.number));
 		before = sql_string(0, 0);
 		if (run->last.system_identifier == run->system_identifier && before != NULL)
 		{
 			run->foreign_max = DatumGetInt64(sql_value(0, 1, &isnull));
-			run->given_before.audit_id = DatumGetInt64(sql_value(0, 3, &isnull));
-			run->given_before.next_xid = DatumGetUInt64(sql_value(0, 4, &isnull));
-			run->given_before.at = run->last.sealed_at;
 			if (!accept_unkeyed)
 				run->before = seal_snapshot_parse(before);
 		}
@@ -550,10 +507,7 @@ begin_run(SealRun *run, bool accept_unkeyed)
 			run->foreign_max = DatumGetInt64(sql_value(0, 2, &isnull));
 		if (run->before != NULL && seal_memo.valid && seal_memo.database == MyDatabaseId &&
 			sha256_equal(&seal_memo.block_hash, &run->last.block_hash))
-		{
 			run->before = seal_snapshot_parse(seal_memo.snapshot);
-			run->given_before = seal_memo.given;
-		}
 	}
 	run->is_foreign = !run->has_last || run->last.system_identifier != run->system_identifier;
 	run->rows = palloc(sizeof(SealRow) * LEDGER_BLOCK_ENTRIES);
@@ -563,7 +517,7 @@ begin_run(SealRun *run, bool accept_unkeyed)
 static SPIPlanPtr
 prepare(const char *query)
 {
-	Oid			types[3] = {INT8OID, TIMESTAMPTZOID, XID8OID};
+	Oid			types[3] = {XID8OID, XID8OID, TIMESTAMPTZOID};
 	SPIPlanPtr	plan = SPI_prepare_cursor(query, lengthof(types), types, CURSOR_OPT_GENERIC_PLAN);
 
 	if (plan == NULL)
@@ -669,7 +623,6 @@ what_is_given(void)
 	given.audit_id = DatumGetInt64(sql_value(0, 0, &isnull)) - 1;	/* the value may not have been given yet */
 	pg_memory_barrier();
 	given.next_xid = U64FromFullTransactionId(ReadNextFullTransactionId());
-	given.at = GetCurrentTimestamp();
 	return given;
 }
 
@@ -726,6 +679,7 @@ ledger_seal(bool accept_unkeyed, bool wait, SealReport *report)
 	begin_run(&run, accept_unkeyed);
 	seal_due(&run);
 	mark_passage(&run);
+	horizon_keep(run.horizons, run.before, run.now);
 	PopActiveSnapshot();
 	if (report->blocks == 0)
 		remember(&run);

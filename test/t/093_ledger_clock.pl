@@ -1,0 +1,128 @@
+# 093_ledger_clock.pl
+#		A clock that goes to and fro: every entry is sealed, whatever time it bears, and
+#		old partitions are looked at only when one of them has a new entry.
+
+use strict;
+use warnings FATAL => 'all';
+
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use SentientEdge;
+
+my ($faketime) = glob('/usr/lib/*/faketime/libfaketime.so.1');
+ok(defined $faketime, 'faketime is installed');
+my $clock = PostgreSQL::Test::Utils::tempdir() . '/clock';
+sub set_clock
+{
+	my ($offset) = @_;
+	open my $file, '>', $clock or die $!;
+	print $file "$offset\n";
+	close $file;
+	return;
+}
+
+set_clock('+0d');
+my $node;
+{
+	local %ENV = (%ENV, LD_PRELOAD => $faketime, FAKETIME_TIMESTAMP_FILE => $clock, FAKETIME_NO_CACHE => 1, FAKETIME_DONT_RESET => 1);
+	# The test seals; and its entries stay where they were written.
+	$node = sentient_server('clock', conf => "timezone = UTC\nsentient_edge.ledger_interval = 3600\nsentient_edge.partition_maintenance_interval = 86400\n"
+		  . "sentient_edge.audit_event_window = 3600\nmax_prepared_transactions = 2");
+}
+sentient_database($node, 'fleet');
+
+my $findings = q{SELECT string_agg(concat_ws(' ', finding, block_number, audit_id), ', ' ORDER BY finding, block_number, audit_id) FROM audit.verify()};
+my $unsealed = 'SELECT count(*) FROM audit.log l WHERE NOT EXISTS (SELECT FROM audit.blocks b, unnest(b.entry_ids) AS e (id) WHERE e.id = l.audit_id)';
+sub ask { my ($sql) = @_; return $node->safe_psql('fleet', $sql); }
+sub seal { return ask('SELECT entries FROM audit.seal()'); }
+sub clean { my ($what) = @_; is(ask($unsealed), '0', "$what: all entries are sealed"); is(ask($findings), '', "$what: nothing is wrong"); return; }
+my $number = 0;
+sub ship { $number++; return ask("INSERT INTO public.ship VALUES ($number)"); }
+
+ask('CREATE TABLE public.ship (ship_id int PRIMARY KEY)');
+ask("SELECT audit.enable('public.ship')");
+ask('SELECT telemetry.run_maintenance()');
+seal() for 1 .. 3;
+clean('at first');
+is(ask('SELECT count(*), count(from_transaction_id) FROM audit.horizons'), '1|1', 'there is a horizon');
+ship();
+is(ask('SELECT count(*) FROM audit.horizon_notes'), '0', 'an entry before it needs no note');
+is(seal(), '1', 'and is sealed');
+
+set_clock('-40d');
+cmp_ok(ask("SELECT now() < '" . ask('SELECT max(sealed_at) FROM audit.blocks') . "'"), 'eq', 't', 'the clock is set back');
+ship();
+set_clock('+0d');
+ship();
+is(ask('SELECT count(*) FROM audit.horizon_notes'), '1', 'and forth again before anything is sealed');
+is(seal(), '2', 'both entries are sealed');
+is(ask('SELECT count(*) FROM audit.horizon_notes'), '0', 'and the note is gone');
+clean('back and forth');
+
+set_clock('-2000d');
+ask("BEGIN; SAVEPOINT s; INSERT INTO public.ship VALUES (-1); ROLLBACK TO s; INSERT INTO public.ship VALUES (-2); SAVEPOINT t; INSERT INTO public.ship VALUES (-3); COMMIT");
+ask("BEGIN; INSERT INTO public.ship VALUES (-4); PREPARE TRANSACTION 'late'");
+set_clock('+0d');
+is(seal(), '2', 'years back, in subtransactions');
+clean('with one transaction prepared');
+ask("COMMIT PREPARED 'late'");
+is(seal(), '1', 'that is sealed when it commits');
+clean('subtransactions');
+
+# A transaction that began under one horizon and ends under another.
+my $late = $node->background_psql('fleet', on_error_stop => 0);
+$late->query_safe('BEGIN');
+$late->query_safe('INSERT INTO public.ship VALUES (-5)');
+set_clock('+30d');
+ship();
+is(seal(), '1', 'a month later');
+cmp_ok(ask('SELECT count(*) FROM audit.horizons'), '>', 1, 'the horizon follows');
+ship();
+seal();
+set_clock('+5d');
+$late->query_safe('INSERT INTO public.ship VALUES (-6)');
+set_clock('+30d');
+$late->query_safe('COMMIT');
+is(seal(), '2', 'what an old transaction wrote under an old horizon');
+$late->quit;
+clean('an old transaction');
+seal();
+ship();
+seal();
+is(ask('SELECT count(*) FROM audit.horizons'), '1', 'one horizon remains');
+
+# A session that knows a horizon hears of the next one.
+my $session = $node->background_psql('fleet', on_error_stop => 0);
+$session->query_safe('INSERT INTO public.ship VALUES (-7)');
+set_clock('+90d');
+seal() for 1 .. 3;
+set_clock('+60d');
+$session->query_safe('INSERT INTO public.ship VALUES (-8)');
+set_clock('+90d');
+is(seal(), '1', 'it leaves a note then');
+$session->quit;
+clean('a session');
+
+# The clock has been ahead for long, and is put right.
+set_clock('+0d');
+ship();
+is(seal(), '1', 'put right');
+seal();
+ship();
+is(ask('SELECT count(*) FROM audit.horizon_notes'), '0', 'the horizon has gone back, too');
+is(seal(), '1', 'and all is as ever');
+clean('at last');
+
+# Old partitions are left out: an entry without its note, which a superuser has taken away, is not found, and that is.
+set_clock('-40d');
+$number++;
+ask("BEGIN; INSERT INTO public.ship VALUES ($number); DELETE FROM audit.horizon_notes; COMMIT");
+set_clock('+0d');
+ship();
+is(seal(), '1', 'nobody looks where there is no note');
+like(ask($findings), qr/^unsealed_entry \d+$/, 'verify does');
+
+unlike(slurp_file($node->logfile), qr/PANIC|TRAP|sentient_edge assertion/, 'no assertion failed');
+$node->stop;
+done_testing();
