@@ -22,6 +22,7 @@
 #include "utils/timestamp.h"
 
 #include "audit/anchor_sink.h"
+#include "audit/index_job.h"
 #include "audit/ledger.h"
 #include "audit/prune.h"
 #include "audit/seal.h"
@@ -216,6 +217,7 @@ ledger_init(void)
 							&ledger_interval, 1, 1, 3600,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	seal_init();
+	index_job_init();
 	anchor_sink_init();
 	prune_init();
 }

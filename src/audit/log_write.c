@@ -50,6 +50,7 @@
 #include "audit/entry.h"
 #include "audit/log_write.h"
 #include "audit/mac.h"
+#include "audit/row_index.h"
 #include "audit/row_position.h"
 #include "base/identity.h"
 #include "compat.h"
@@ -81,19 +82,13 @@ static const char *const column_names[AUDIT_COLUMNS] = {
 	[AUDIT_MAC] = "mac",
 };
 
-typedef struct RowPosition
-{
-	int64		position;
-	TupleTableSlot *slot;
-} RowPosition;
-
 /* An index of the partition. */
 typedef struct LogIndex
 {
 	Oid			relid;
 	IndexInfo  *info;
 	AttrNumber	only_with;		/* it has the rows in which this column is not null, or 0 */
-	bool		by_position;	/* it is log_row_idx, whose expression need not be evaluated */
+	bool		by_position;	/* row_index.c writes to it */
 	bool		by_extremes;	/* BRIN of which a block's first and last row do */
 } LogIndex;
 
@@ -111,7 +106,6 @@ typedef struct LogPartition
 	int			nfilled;		/* of them have a tuple */
 	RowPosition positions[LOG_BATCH];	/* of the rows that have a key */
 	int			npositions;
-	bool		in_order;
 } LogPartition;
 
 /* A row in the making: most values are those of the row before. */
@@ -291,7 +285,6 @@ clear_slots(void)
 	while (kept.nfilled > 0)
 		ExecClearTuple(kept.slots[--kept.nfilled]);
 	kept.npositions = 0;
-	kept.in_order = true;
 }
 
 /*
@@ -345,28 +338,6 @@ goes_by_extremes(Relation index, const IndexInfo *info)
 			return false;
 	}
 	return info->ii_Predicate == NIL;
-}
-
-/* Is it one on audit.row_position(schema_name, table_name, row_key)? */
-static bool
-goes_by_position(const IndexInfo *info)
-{
-	static const AttrNumber arguments[] = {AUDIT_SCHEMA_NAME + 1, AUDIT_TABLE_NAME + 1, AUDIT_ROW_KEY + 1};
-	FuncExpr   *call;
-	FmgrInfo	function;
-
-	if (info->ii_NumIndexAttrs != 1 || info->ii_Unique || list_length(info->ii_Expressions) != 1)
-		return false;
-	call = linitial(info->ii_Expressions);
-	if (!IsA(call, FuncExpr) || list_length(call->args) != lengthof(arguments))
-		return false;
-	for (int i = 0; i < lengthof(arguments); i++)
-	{
-		if (column_of(list_nth(call->args, i)) != arguments[i])
-			return false;
-	}
-	fmgr_info(call->funcid, &function);
-	return function.fn_addr == audit_row_position;
 }
 
 /* The column of an index of which the rows are WHERE it IS NOT NULL, or 0. */
@@ -430,8 +401,7 @@ keep_partition(Relation rel)
 		entry->relid = lfirst_oid(cell);
 		entry->info = BuildIndexInfo(index);
 		entry->only_with = column_of_predicate(entry->info);
-		entry->by_position = index->rd_rel->relam == BTREE_AM_OID && goes_by_position(entry->info) &&
-			entry->only_with == AUDIT_ROW_KEY + 1;
+		entry->by_position = row_index_matches(index, entry->info);
 		entry->by_extremes = index->rd_rel->relam == BRIN_AM_OID && goes_by_extremes(index, entry->info);
 		index_close(index, NoLock);
 	}
@@ -546,8 +516,6 @@ add_row(LogRow *row, int64 id, const LogEntry *entry, TupleTableSlot *slot)
 		at->position = row_position(DatumGetTextPP(row->values[AUDIT_SCHEMA_NAME]),
 									DatumGetTextPP(row->values[AUDIT_TABLE_NAME]), entry->row_key);
 		at->slot = slot;
-		if (kept.npositions > 1 && at->position < at[-1].position)
-			kept.in_order = false;
 	}
 }
 
@@ -601,36 +569,6 @@ takes_row(const LogIndex *index, TupleTableSlot *slot)
 	return ExecQual(info->ii_PredicateState, expressions);
 }
 
-static int
-compare_positions(const void *a, const void *b)
-{
-	const RowPosition *left = a;
-	const RowPosition *right = b;
-
-	if (left->position != right->position)
-		return left->position < right->position ? -1 : 1;
-	return ItemPointerCompare(&left->slot->tts_tid, &right->slot->tts_tid);
-}
-
-/*
- * Entries of the index that finds a row's history, in its order, so that those of
- * one page follow each other.
- */
-static void
-insert_by_position(Relation rel, Relation index, IndexInfo *info)
-{
-	bool		isnull = false;
-
-	if (!kept.in_order)
-		qsort(kept.positions, kept.npositions, sizeof(RowPosition), compare_positions);
-	for (int i = 0; i < kept.npositions; i++)
-	{
-		Datum		value = Int64GetDatum(kept.positions[i].position);
-
-		index_insert(index, &value, &isnull, &kept.positions[i].slot->tts_tid, rel, UNIQUE_CHECK_NO, false, info);
-	}
-}
-
 static void
 insert_row_by_row(Relation rel, Relation index, const LogIndex *entry, IndexInfo *info, int n)
 {
@@ -673,7 +611,7 @@ insert_index_entries(Relation rel, int n)
 		info.ii_Context = CurrentMemoryContext;
 
 		if (entry->by_position)
-			insert_by_position(rel, index, &info);
+			row_index_insert(index, kept.positions, kept.npositions);
 		else
 			insert_row_by_row(rel, index, entry, &info, n);
 		compat_index_insert_cleanup(index, &info);

@@ -384,7 +384,7 @@ extension_drops(DropStmt *statement)
 
 		if (strcmp(name, "sentient_edge") == 0 ||
 			(statement->behavior == DROP_CASCADE &&
-			 (strcmp(name, "pgcrypto") == 0 || strcmp(name, "pg_partman") == 0)))
+			 (strcmp(name, "pgcrypto") == 0 || strcmp(name, "btree_gin") == 0 || strcmp(name, "pg_partman") == 0)))
 			ours = true;
 	}
 	if (!ours || !compat_extension_ownercheck(extension, GetUserId()))

@@ -99,7 +99,7 @@ find_postgres() {
 		install_packages "postgresql-$PG_MAJOR-partman" "postgresql-$PG_MAJOR-pgtap"
 		;;
 	*)
-		for extension in pg_partman pgcrypto; do
+		for extension in pg_partman pgcrypto btree_gin; do
 			[ -f "$("$PG_CONFIG" --sharedir)/extension/$extension.control" ] ||
 				die "$PG_CONFIG: extension $extension is not installed there"
 		done
