@@ -216,19 +216,30 @@ evaluate_group(void *arg, const LatestState *latest)
 }
 
 /*
- * What repeats a sample that a trigger has left out repeats nothing.
+ * Append a drone's samples to the store.  What repeats a sample that a trigger has
+ * left out, which is known at once, repeats nothing and has its own chance.
  */
 static void
-leave_out_repeats(DroneGroup *group)
+append_group(SampleStore *store, DroneGroup *group)
 {
+	StagedSample *repeat = group->repeats;
+
 	for (StagedSample *staged = group->first; staged != NULL; staged = staged->next)
 	{
-		if (staged->state != SAMPLE_LEFT_OUT)
+		TimestampTz time = staged->sample.recorded_at;
+		bool		left_out;
+
+		sample_store_append(store, &staged->sample, &staged->state);
+		left_out = staged->state == SAMPLE_LEFT_OUT;
+		if (likely(!left_out))
 			continue;
-		for (StagedSample *repeat = group->repeats; repeat != NULL; repeat = repeat->next)
+		/* Both lists run in order of time. */
+		while (repeat != NULL && repeat->sample.recorded_at < time)
+			repeat = repeat->next;
+		for (; left_out && repeat != NULL && repeat->sample.recorded_at == time; repeat = repeat->next)
 		{
-			if (repeat->sample.recorded_at == staged->sample.recorded_at)
-				repeat->state = SAMPLE_LEFT_OUT;
+			sample_store_append(store, &repeat->sample, &repeat->state);
+			left_out = repeat->state == SAMPLE_LEFT_OUT;
 		}
 	}
 }
@@ -280,8 +291,7 @@ store_batch(IngestBatch *batch, Relation parent)
 		if (group->nsamples == 0)
 			continue;
 		CHECK_FOR_INTERRUPTS();
-		for (StagedSample *staged = group->first; staged != NULL; staged = staged->next)
-			sample_store_append(store, &staged->sample, &staged->state);
+		append_group(store, group);
 	}
 	triggers_fired = sample_store_used_executor(store);
 	batch->used_default = sample_store_close(store);
@@ -297,8 +307,6 @@ store_batch(IngestBatch *batch, Relation parent)
 
 		if (group->nsamples == 0)
 			continue;
-		if (triggers_fired)
-			leave_out_repeats(group);
 		count_group(group, &change);
 		if (triggers_fired)
 			group->latest = latest_read(table, &group->drone_id);	/* they advanced it */
@@ -426,26 +434,23 @@ count_outcomes(IngestBatch *batch, IngestOutcome *outcomes)
 	for (int i = 0; i < batch->ngroups; i++)
 	{
 		DroneGroup *group = batch->order[i];
+		StagedSample *lists[2] = {group->first, group->repeats};
 
-		if (group->nsamples == 0)
-			continue;
-		for (StagedSample *staged = group->repeats; staged != NULL; staged = staged->next)
+		for (int list = 0; list < 2 && group->nsamples > 0; list++)
 		{
-			if (staged->state == SAMPLE_DUPLICATE)
-				batch->counts.duplicate++;
-		}
-		for (StagedSample *staged = group->first; staged != NULL; staged = staged->next)
-		{
-			if (staged->state == SAMPLE_LEFT_OUT)
-				continue;		/* is among the rejected */
-			if (!sample_was_stored(staged->state))
+			for (StagedSample *staged = lists[list]; staged != NULL; staged = staged->next)
 			{
-				batch->counts.duplicate++;
-				continue;
+				if (staged->state == SAMPLE_LEFT_OUT)
+					continue;	/* is among the rejected */
+				if (!sample_was_stored(staged->state))
+				{
+					batch->counts.duplicate++;
+					continue;
+				}
+				batch->counts.accepted++;
+				if (outcomes != NULL)
+					outcomes[staged->sample.ordinal] = INGEST_ACCEPTED;
 			}
-			batch->counts.accepted++;
-			if (outcomes != NULL)
-				outcomes[staged->sample.ordinal] = INGEST_ACCEPTED;
 		}
 	}
 

@@ -27,7 +27,7 @@ typedef struct DroneGroup
 	bool		in_order;		/* the list runs in order of time, without repeats */
 	StagedSample *first;
 	StagedSample *last;
-	StagedSample *repeats;		/* of a time that the list has */
+	StagedSample *repeats;		/* of times that the list has, in the same order */
 	LatestState latest;
 } DroneGroup;
 

@@ -215,6 +215,7 @@ sort_group(IngestBatch *batch, DroneGroup *group)
 {
 	StagedSample **all = MemoryContextAllocHuge(batch->context, sizeof(StagedSample *) * group->nsamples);
 	StagedSample *staged = group->first;
+	StagedSample **next_repeat = &group->repeats;
 	int			n = group->nsamples;
 
 	for (int i = 0; i < n; i++, staged = staged->next)
@@ -227,8 +228,8 @@ sort_group(IngestBatch *batch, DroneGroup *group)
 	{
 		if (all[i]->sample.recorded_at == group->last->sample.recorded_at)
 		{
-			all[i]->next = group->repeats;
-			group->repeats = all[i];
+			*next_repeat = all[i];
+			next_repeat = &all[i]->next;
 			continue;
 		}
 		group->last->next = all[i];
@@ -236,6 +237,7 @@ sort_group(IngestBatch *batch, DroneGroup *group)
 		group->nsamples++;
 	}
 	group->last->next = NULL;
+	*next_repeat = NULL;
 	group->in_order = true;
 	pfree(all);
 }

@@ -19,7 +19,9 @@
  * partitioned table off its multi-insert path and copies every row once more.
  *
  * What was noted lives until the statement trigger, or until the subtransaction
- * that noted it is rolled back.  It may name rows that are not there in the end:
+ * that noted it is rolled back.  When ingest.c stores rows through the executor,
+ * each by a statement of its own, it waits for the last of them: a drone's row of
+ * drone_latest is changed once.  What was noted may name rows that are not there in the end:
  * an UPDATE that moves a row to another partition fires the row trigger, too,
  * and rows that are inserted straight into a partition are never asked for.
  */
@@ -50,6 +52,7 @@
 #include "compat.h"
 #include "errors.h"
 #include "partition/partition.h"
+#include "telemetry/insert_trigger.h"
 #include "telemetry/latest.h"
 #include "telemetry/watch.h"
 
@@ -113,6 +116,7 @@ typedef struct NotedRows
 	AttrNumber	drone_id_attno; /* in the last partition */
 	AttrNumber	recorded_at_attno;
 	bool		used_default;	/* rows went to the default partition */
+	bool		held;			/* not for the statement trigger */
 	const AlertRules *rules;
 	int			nmetrics;		/* columns that the rules need: */
 	int			metrics[SAMPLE_NCOLUMNS];
@@ -648,6 +652,64 @@ advance_latest(Relation parent, const NotedRows *rows, NewestTime *order, int n)
 }
 
 /*
+ * Settle what was noted last.
+ */
+static void
+settle_innermost(Relation parent)
+{
+	NotedRows  *rows = noted;
+	MemoryContext old = MemoryContextSwitchTo(rows->context);
+	newest_iterator iterator;
+	NewestTime *newest;
+	NewestTime *order;
+	int			n = 0;
+
+	/* Triggers on the tables of alerts may come here again. */
+	noted = rows->outer;
+	if (rows->used_default)
+		partition_request_drain(RelationGetRelid(parent));
+
+	order = MemoryContextAllocHuge(rows->context, sizeof(NewestTime) * rows->drones->members);
+	newest_start_iterate(rows->drones, &iterator);
+	while ((newest = newest_iterate(rows->drones, &iterator)) != NULL)
+		order[n++] = *newest;
+	qsort(order, n, sizeof(NewestTime), compare_newest);
+	if (n > 0)
+		advance_latest(parent, rows, order, n);
+
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(rows->context);
+}
+
+/*
+ * Have what is noted from now on, in this subtransaction, wait for insert_trigger_settle.
+ */
+void
+insert_trigger_hold(void)
+{
+	begin_noting();
+	noted->held = true;
+}
+
+/*
+ * Settle what has waited.
+ */
+void
+insert_trigger_settle(Relation parent)
+{
+	bool		held;
+
+	/* Above it may lie what a trigger of the user's has put straight into a partition. */
+	do
+	{
+		se_assert(have_noted());
+		held = noted->held;
+		settle_innermost(parent);
+	} while (!held);
+	CommandCounterIncrement();
+}
+
+/*
  * telemetry.after_insert_samples(): the statement trigger.
  */
 Datum
@@ -664,29 +726,7 @@ telemetry_after_insert_samples(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("after_insert_samples must be an AFTER INSERT statement trigger of the partitioned table")));
 
-	while (have_noted())
-	{
-		NotedRows  *rows = noted;
-		MemoryContext old = MemoryContextSwitchTo(rows->context);
-		newest_iterator iterator;
-		NewestTime *newest;
-		NewestTime *order;
-		int			n = 0;
-
-		/* Triggers on the tables of alerts may come here again. */
-		noted = rows->outer;
-		if (rows->used_default)
-			partition_request_drain(RelationGetRelid(trigger->tg_relation));
-
-		order = MemoryContextAllocHuge(rows->context, sizeof(NewestTime) * rows->drones->members);
-		newest_start_iterate(rows->drones, &iterator);
-		while ((newest = newest_iterate(rows->drones, &iterator)) != NULL)
-			order[n++] = *newest;
-		qsort(order, n, sizeof(NewestTime), compare_newest);
-		advance_latest(trigger->tg_relation, rows, order, n);
-
-		MemoryContextSwitchTo(old);
-		MemoryContextDelete(rows->context);
-	}
+	while (have_noted() && !noted->held)
+		settle_innermost(trigger->tg_relation);
 	return PointerGetDatum(NULL);
 }

@@ -41,6 +41,7 @@
 #include "compat.h"
 #include "errors.h"
 #include "partition/partition.h"
+#include "telemetry/insert_trigger.h"
 #include "telemetry/sample_store.h"
 
 /* Rows a writer collects before it writes them: some pages' worth. */
@@ -323,15 +324,30 @@ writer_probe(SampleStore *store, PartitionWriter *writer, const Sample *sample)
 static bool
 has_row(const Sample *sample)
 {
+	static SPIPlanPtr plan = NULL;	/* for the session */
 	SqlScope	scope = sql_begin(0);
-	Oid			types[2] = {UUIDOID, TIMESTAMPTZOID};
 	Datum		values[2];
 	bool		found;
 
+	/* Planned once, and fast when the table has grown since its statistics were taken. */
+	sql_set_local("plan_cache_mode", "force_generic_plan");
+	sql_set_local("enable_seqscan", "off");
+	if (plan == NULL)
+	{
+		Oid			types[2] = {UUIDOID, TIMESTAMPTZOID};
+		SPIPlanPtr	prepared = SPI_prepare("SELECT FROM telemetry.drone_telemetry WHERE drone_id = $1 AND recorded_at = $2",
+										   lengthof(types), types);
+
+		if (prepared == NULL)
+			elog(ERROR, "could not prepare the look-up of a sample: %s", SPI_result_code_string(SPI_result));
+		SPI_keepplan(prepared);
+		plan = prepared;
+	}
 	values[0] = UUIDPGetDatum(&sample->drone_id);
 	values[1] = TimestampTzGetDatum(sample->recorded_at);
-	found = sql_query("SELECT FROM telemetry.drone_telemetry WHERE drone_id = $1 AND recorded_at = $2",
-					  2, types, values) > 0;
+	if (SPI_execute_plan(plan, values, NULL, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not look a sample up");
+	found = SPI_processed > 0;
 	sql_end(&scope);
 	return found;
 }
@@ -348,6 +364,8 @@ insert_by_executor(SampleStore *store, const Sample *sample, SampleState *state)
 	char		nulls[SAMPLE_NCOLUMNS];
 	Oid			types[SAMPLE_NCOLUMNS];
 
+	if (!store->used_executor)
+		insert_trigger_hold();
 	store->used_executor = true;
 	SPI_connect();
 	if (insert_plan == NULL)
@@ -494,6 +512,8 @@ sample_store_close(SampleStore *store)
 		}
 		table_close(writer->rel, NoLock);
 	}
+	if (store->used_executor)
+		insert_trigger_settle(store->parent);
 	FreeExecutorState(store->estate);
 	MemoryContextDelete(store->context);
 	return used_default;

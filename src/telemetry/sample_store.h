@@ -41,7 +41,7 @@ extern void sample_store_append(SampleStore *store, const Sample *sample, Sample
 
 /*
  * Did samples go through the executor, which fires the table's triggers?  They
- * have advanced drone_latest already.
+ * advance drone_latest when the store is closed.
  */
 extern bool sample_store_used_executor(const SampleStore *store);
 
