@@ -513,9 +513,11 @@ compile(void)
 
 /*
  * The drone's type by core.drones, as a place in types; -1 when no watch names it.
+ * *lasting: it may be remembered, for whoever changes it invalidates the rules; a
+ * drone that this transaction registers goes without that when it is rolled back.
  */
 static int
-read_drone_type(const AlertRules *rules, const pg_uuid_t *drone_id)
+read_drone_type(const AlertRules *rules, const pg_uuid_t *drone_id, bool *lasting)
 {
 	Oid			relid = get_relname_relid("drones", get_namespace_oid("core", false));
 	Relation	rel = table_open(relid, AccessShareLock);
@@ -526,12 +528,16 @@ read_drone_type(const AlertRules *rules, const pg_uuid_t *drone_id)
 	ScanKeyData key;
 	int			type = -1;
 
+	*lasting = false;
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(drone_id));
 	index_rescan(scan, &key, 1, NULL, 0);
 	if (index_getnext_slot(scan, ForwardScanDirection, slot))
 	{
 		char	   *name = text_of(slot, get_attnum(relid, "drone_type"));
+		bool		isnull;
+		Datum		xmin = slot_getsysattr(slot, MinTransactionIdAttributeNumber, &isnull);
 
+		*lasting = !TransactionIdIsCurrentTransactionId(DatumGetTransactionId(xmin));
 		for (int i = 0; i < rules->ntypes && name != NULL; i++)
 		{
 			if (strcmp(rules->types[i], name) == 0)
@@ -557,6 +563,7 @@ alert_watch_applies(const AlertRules *rules, const AlertWatch *watch, const pg_u
 	AlertRules *cache = unconstify(AlertRules *, rules);
 	DroneType  *entry;
 	bool		found;
+	bool		lasting;
 	int			type;
 
 	if (watch->has_drone)
@@ -571,8 +578,8 @@ alert_watch_applies(const AlertRules *rules, const AlertWatch *watch, const pg_u
 	entry = drone_type_lookup(cache->drone_types, *drone_id);
 	if (entry != NULL)
 		return entry->type == watch->drone_type;
-	type = read_drone_type(rules, drone_id);
-	entry = drone_type_insert(cache->drone_types, *drone_id, &found);
-	entry->type = type;
+	type = read_drone_type(rules, drone_id, &lasting);
+	if (lasting)
+		drone_type_insert(cache->drone_types, *drone_id, &found)->type = type;
 	return type == watch->drone_type;
 }

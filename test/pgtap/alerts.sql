@@ -1,6 +1,6 @@
 -- Alerts: what comes with the extension, who may do what.
 BEGIN;
-SELECT plan(30);
+SELECT plan(31);
 
 SELECT results_eq($$SELECT name, metric, comparison, threshold, severity, enabled FROM telemetry.alert_rules WHERE is_builtin ORDER BY threshold DESC$$,
 	$$VALUES ('battery low', 'battery_percentage', '<', 15::float8, 'warning', true), ('link loss', 'link_silence_s', '>', 10, 'critical', true),
@@ -40,6 +40,17 @@ SELECT throws_ok($$DELETE FROM telemetry.alert_rules WHERE is_builtin$$, '55000'
 SELECT lives_ok($$UPDATE telemetry.alert_rules SET is_builtin = true WHERE name = 'pgtap'$$, 'no other rule can claim to be built in');
 SELECT lives_ok($$DELETE FROM telemetry.alert_rules WHERE name = 'pgtap'$$, 'so it can be deleted');
 RESET ROLE;
+-- a drone whose registration was rolled back, and that is another one the next time
+INSERT INTO telemetry.alert_rules (name, metric, comparison, threshold, drone_type) VALUES ('pgtap type', 'altitude_m', '>=', 120, 'pgtap');
+SAVEPOINT mistaken;
+INSERT INTO core.drones (drone_id, call_sign, drone_type) VALUES ('a1e76000-0000-4000-8000-000000000002', 'pgtap-type', 'mistaken');
+SELECT telemetry.ingest('{"drone_id": "a1e76000-0000-4000-8000-000000000002", "timestamp": "2025-04-01T10:00:00Z", "altitude_m": 120}');
+ROLLBACK TO mistaken;
+INSERT INTO core.drones (drone_id, call_sign, drone_type) VALUES ('a1e76000-0000-4000-8000-000000000002', 'pgtap-type', 'pgtap');
+SELECT telemetry.ingest('{"drone_id": "a1e76000-0000-4000-8000-000000000002", "timestamp": "2025-04-01T10:00:00Z", "altitude_m": 120}');
+SELECT results_eq($$SELECT name FROM telemetry.real_time_alerts a JOIN telemetry.alert_rules USING (rule_id) WHERE a.drone_id = 'a1e76000-0000-4000-8000-000000000002'$$,
+	$$VALUES ('pgtap type')$$, 'what a drone was said to be in a transaction that was rolled back is forgotten');
+
 SET LOCAL ROLE sentient_viewer;
 SELECT throws_ok($$SELECT telemetry.acknowledge_alert(gen_random_uuid())$$, '42501', NULL, 'a viewer does not acknowledge');
 RESET ROLE;
