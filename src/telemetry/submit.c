@@ -111,13 +111,6 @@ wait_for_answer(QueueRequest *request, QueueAnswer *answer)
 	}
 }
 
-/* Are there synchronous standbys in the configuration, as this session has read it? */
-static bool
-standbys_are_named(void)
-{
-	return SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0';
-}
-
 /*
  * Does this session, as far as it knows, wait for standbys when it commits?  A
  * statement that is under way reads no configuration, and some may have been
@@ -126,13 +119,12 @@ standbys_are_named(void)
 static bool
 standbys_asked_for(void)
 {
-	return SyncRepRequested() && (standbys_are_named() || ConfigReloadPending);
+	return SyncRepRequested() &&
+		((SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0') || ConfigReloadPending);
 }
 
 /*
  * Has a synchronous standby, if one is asked for, what precedes this position?
- * A wait that was cancelled leaves it behind.  (So does one that ended because
- * the standbys were taken out of the configuration: an error too many then.)
  */
 static bool
 standbys_have(XLogRecPtr position)
@@ -164,20 +156,29 @@ standbys_have(XLogRecPtr position)
  * Wait for synchronous standbys, as this session's synchronous_commit asks.
  * Those who wait must not do so for the same position, so each writes a record of
  * its own behind what the batch has in common.
+ *
+ * A wait ends because a standby has it, because no standby is asked for any more,
+ * or because it was cancelled, which is a mere warning.  Its caller sees the last
+ * by InterruptPending alone: the request itself has been taken back.
  */
 static void
 wait_for_standbys(XLogRecPtr position)
 {
 	XLogRecPtr	own;
+	bool		cancelled;
 
 	if (!standbys_asked_for() || standbys_have(position))
 		return;
 	own = compat_log_message("sentient_edge", "", 0, false);
 	XLogFlush(own);
 	HOLD_INTERRUPTS();
+	InterruptPending = false;
+	cancelled = QueryCancelPending || ProcDiePending;
 	SyncRepWaitForLSN(own, true);
+	cancelled = cancelled || InterruptPending;
+	InterruptPending = true;	/* whatever it was is looked at in its time */
 	RESUME_INTERRUPTS();
-	if (standbys_are_named() && !standbys_have(position))
+	if (cancelled && !standbys_have(position))
 		ereport(ERROR,
 				(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
 				 errmsg("stopped waiting for the synchronous standby"),

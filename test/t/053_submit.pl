@@ -237,19 +237,26 @@ is(scalar(grep { $_ eq "told 100\n" } @told), 8, 'samples are stored with few fi
 
 # ---- a standby that is asked for in the middle of a statement, which reads no configuration then ----
 # Workers do not wait for it, or they would keep their locks.
-my $midway = session('fleet', "DO \$\$BEGIN PERFORM telemetry.submit_sample('$drone', '2026-03-02 00:00:00+00'); PERFORM pg_sleep(60);
-	EXCEPTION WHEN query_canceled THEN PERFORM telemetry.submit_sample('$drone', '2026-03-02 00:00:01+00'); END\$\$", q{SELECT 'returned'});
-sentient_wait($node, 'postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE 'DO%' AND wait_event = 'PgSleep'}, 'a statement has submitted one sample');
+my ($midway, $stopped) = map { session('fleet', "SET application_name = 'midway $_'", "DO \$\$BEGIN PERFORM telemetry.submit_sample('$drone', '2026-03-02 00:00:0$_+00'); PERFORM pg_sleep(60);
+	EXCEPTION WHEN query_canceled THEN PERFORM telemetry.submit_sample('$drone', '2026-03-02 00:00:1$_+00'); END\$\$", q{SELECT 'returned'}) } 1, 2;
+sentient_wait($node, 'postgres', q{SELECT count(*) = 2 FROM pg_stat_activity WHERE query LIKE 'DO%' AND wait_event = 'PgSleep'}, 'two statements have submitted one sample each');
 $node->safe_psql('postgres', q{SET synchronous_commit = local; ALTER SYSTEM SET synchronous_standby_names = 'nobody'});
 $node->reload;
 # those who commit wait
 my $committer = session('postgres', 'CREATE TABLE public.waits ()');
 sentient_wait($node, 'postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE 'CREATE TABLE%' AND wait_event = 'SyncRep'}, 'a standby is asked for');
 $node->safe_psql('postgres', q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE 'DO%'});
-sentient_wait($node, 'postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE 'DO%' AND wait_event = 'SyncRep'}, 'its next one waits for the standby');
+sentient_wait($node, 'postgres', q{SELECT count(*) = 2 FROM pg_stat_activity WHERE query LIKE 'DO%' AND wait_event = 'SyncRep'}, 'their next ones wait for the standby');
+my $informed = session('fleet', "SELECT 'told ' || accepted FROM telemetry.submit_sample('$drone', '2026-03-02 00:00:03+00')");
+sentient_wait($node, 'postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE '%told%submit_sample%' AND wait_event = 'SyncRep'}, 'so does one of a session that knows of it from the start');
+# who is cancelled is not told that all is well, whether the session knows of the standby or not
+$node->safe_psql('postgres', q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'midway 2'});
+like(finish($stopped), qr/WARNING:  01000: canceling wait for synchronous replication.*ERROR:  08007: stopped waiting for the synchronous standby/s, 'one that is cancelled is in doubt');
 $node->safe_psql('postgres', q{SET synchronous_commit = local; ALTER SYSTEM RESET synchronous_standby_names});
 $node->reload;
-is(finish($midway), "returned\n", 'until none is asked for');
+is(finish($midway), "returned\n", 'the others return when none is asked for');
+is(finish($informed), "told 1\n", 'without an error');
+is($node->safe_psql('fleet', "SELECT count(*) FROM telemetry.drone_telemetry WHERE drone_id = '$drone' AND recorded_at >= '2026-03-02'"), 5, 'all of them are stored here');
 finish($committer);
 $node->stop;
 
