@@ -7,8 +7,8 @@ CREATE FUNCTION telemetry.submit(payload jsonb,
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'telemetry_submit';
 COMMENT ON FUNCTION telemetry.submit(jsonb) IS
 'Stores one sample (a JSON object) or many (an array), together with those of other sessions, in a transaction of the ingest writer''s; returns once that is as durable as synchronous_commit asks. Independent of the caller''s transaction.
-The payload is that of telemetry.ingest, and so are the counts that are returned and the rejected samples that are kept.
-Errors: 22004 payload is null; 22023 payload is neither an object nor an array; 25006 read-only transaction or standby; 53400 the queue stayed full for sentient_edge.queue_wait, nothing was queued; 55000 the library is not preloaded; 55P03 a lock was not to be had; 40P01 the writer waits for this transaction''s own locks; 08007 stopped while waiting, safe to send again. May be called by sentient_operator and above.';
+The payload is that of telemetry.ingest, of up to sentient_edge.queue_call_samples samples, and so are the counts that are returned and the rejected samples that are kept.
+Errors: 22004 payload is null; 22023 payload is neither an object nor an array; 25006 read-only transaction or standby; 53400 the queue stayed full for sentient_edge.queue_wait, nothing was queued; 54000 more samples than sentient_edge.queue_call_samples, nothing was queued; 55000 the library is not preloaded; 55P03 a lock was not to be had; 40P01 the writer waits for this transaction''s own locks; 08007 stopped while waiting, safe to send again. May be called by sentient_operator and above.';
 
 CREATE FUNCTION telemetry.submit_sample(
     drone_id             uuid,

@@ -289,7 +289,7 @@ reserve_in_pool(QueueRequest *request, Size bytes)
 }
 
 QueueRequest *
-queue_reserve(QueuePayload kind, Size bytes)
+queue_reserve(QueuePayload kind, int nsamples, Size bytes)
 {
 	static bool registered = false;
 	TimestampTz deadline;
@@ -302,6 +302,13 @@ queue_reserve(QueuePayload kind, Size bytes)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the ingest writer cannot submit samples"),
 				 errhint("A trigger that stores samples must use telemetry.ingest.")));
+	if (nsamples > queue_call_samples)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("too many samples in one call of telemetry.submit"),
+				 errdetail("The call has %d samples, sentient_edge.queue_call_samples allows %d: others wait while they are stored.",
+						   nsamples, queue_call_samples),
+				 errhint("Use telemetry.ingest or telemetry.ingest_batch for many samples, or send fewer a call.")));
 	se_assert(held == NULL);
 	if (!registered)
 	{
@@ -326,6 +333,7 @@ queue_reserve(QueuePayload kind, Size bytes)
 				 errhint("Send again later, or increase sentient_edge.queue_slots and restart the server.")));
 
 	request->kind = kind;
+	request->nsamples = nsamples;
 	request->session = MyProc;
 	request->pooled = InvalidDsaPointer;
 	if (bytes > QUEUE_INLINE_BYTES)

@@ -61,10 +61,12 @@ extern void queue_require(void);
 /* ---- a session's side ---- */
 
 /*
- * Reserve a slot with room for a payload, waiting up to sentient_edge.queue_wait;
- * then an error 53400.  The payload is to be written to queue_payload().
+ * Reserve a slot with room for a payload of so many samples, waiting up to
+ * sentient_edge.queue_wait; then an error 53400.  More samples than
+ * sentient_edge.queue_call_samples are an error 54000 at once.  The payload is to
+ * be written to queue_payload().
  */
-extern QueueRequest *queue_reserve(QueuePayload kind, Size bytes);
+extern QueueRequest *queue_reserve(QueuePayload kind, int nsamples, Size bytes);
 extern void *queue_payload(QueueRequest *request);
 
 /* Hand the request to the database's writer, starting one if need be. */
@@ -101,10 +103,11 @@ extern int	queue_ensure_writer(void);
 extern bool queue_attach_writer(void);
 
 /*
- * Take up to max requests, oldest first; returns how many.  When there is none
- * the writer's latch is set as soon as that changes.
+ * Take up to max requests, oldest first, with up to max_samples samples, of which
+ * the first may have more; returns how many.  When there is none the writer's latch
+ * is set as soon as that changes.
  */
-extern int	queue_take(QueueRequest **requests, int max);
+extern int	queue_take(QueueRequest **requests, int max, int max_samples);
 extern int	queue_synchronous_commit(const QueueRequest *request);
 extern QueuePayload queue_kind(const QueueRequest *request);
 

@@ -11,6 +11,7 @@
 
 int			queue_slots = 8192;
 int			queue_pool_kb = 16384;
+int			queue_call_samples = 1000;
 int			queue_wait = 5000;
 int			queue_lock_timeout = 1000;
 
@@ -30,6 +31,11 @@ queue_define_parameters(void)
 								&queue_pool_kb, 16384, 1024, 1048576,
 								PGC_POSTMASTER, GUC_UNIT_KB, NULL, NULL, NULL);
 	}
+	DefineCustomIntVariable("sentient_edge.queue_call_samples",
+							"Samples that one call of telemetry.submit may have.",
+							"Others wait while they are stored: a call with more fails with 54000, and is for telemetry.ingest.",
+							&queue_call_samples, 1000, 1, 1000000,
+							PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("sentient_edge.queue_wait",
 							"How long telemetry.submit waits for a free slot.",
 							"After that it fails with 53400 and nothing is queued.",

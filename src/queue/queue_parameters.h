@@ -10,6 +10,7 @@
 
 extern int	queue_slots;		/* sentient_edge.queue_slots */
 extern int	queue_pool_kb;		/* sentient_edge.queue_pool, kB */
+extern int	queue_call_samples; /* sentient_edge.queue_call_samples */
 extern int	queue_wait;			/* sentient_edge.queue_wait, ms */
 extern int	queue_lock_timeout; /* sentient_edge.queue_lock_timeout, ms */
 

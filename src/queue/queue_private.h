@@ -52,6 +52,7 @@ struct QueueRequest
 	PGPROC	   *session;		/* holder: whose latch is set by the answer */
 	TimestampTz pushed_at;		/* holder */
 	QueuePayload kind;			/* holder */
+	int			nsamples;		/* holder; read by the writer under the lock when it is queued */
 	dsa_pointer pooled;			/* holder: payload in the pool, or InvalidDsaPointer */
 	QueueAnswer answer;			/* holder */
 	char		payload[QUEUE_INLINE_BYTES] pg_attribute_aligned(MAXIMUM_ALIGNOF);	/* holder */

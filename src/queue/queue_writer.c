@@ -192,9 +192,10 @@ find_spare_gate(QueueLane *lane)
 }
 
 int
-queue_take(QueueRequest **requests, int max)
+queue_take(QueueRequest **requests, int max, int max_samples)
 {
 	QueueLane  *lane = &queue->lanes[queue_writer_lane];
+	int64		nsamples = 0;
 	int			n = 0;
 
 	find_spare_gate(lane);
@@ -203,6 +204,9 @@ queue_take(QueueRequest **requests, int max)
 	{
 		QueueRequest *request = &queue->slots[lane->head];
 
+		nsamples += request->nsamples;
+		if (n > 0 && nsamples > max_samples)
+			break;
 		queue_unlink_request(request);
 		request->state = SLOT_TAKEN;
 		requests[n++] = request;

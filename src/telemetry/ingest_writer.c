@@ -46,8 +46,9 @@
 #include "telemetry/rejected.h"
 #include "telemetry/submit.h"
 
-/* Requests stored in one transaction. */
+/* Requests stored in one transaction, and samples, unless a single request has more. */
 #define BATCH_REQUESTS		1024
+#define BATCH_SAMPLES		10000
 /* Without work for this long, the writer ends. */
 #define WRITER_IDLE_MS		60000
 
@@ -283,7 +284,7 @@ may_go_on(QueueRequest **requests)
 
 		strlcpy(gone.message, "extension \"sentient_edge\" is not installed in this database any more",
 				sizeof(gone.message));
-		while ((n = queue_take(requests, BATCH_REQUESTS)) > 0)
+		while ((n = queue_take(requests, BATCH_REQUESTS, BATCH_SAMPLES)) > 0)
 		{
 			for (int i = 0; i < n; i++)
 				queue_answer(&requests[i], &gone, 1);
@@ -319,7 +320,7 @@ ingest_writer_main(Datum arg)
 
 	for (;;)
 	{
-		int			n = queue_take(requests, BATCH_REQUESTS);
+		int			n = queue_take(requests, BATCH_REQUESTS, BATCH_SAMPLES);
 
 		if (n > 0)
 		{

@@ -252,7 +252,8 @@ send_and_wait(QueueRequest *request)
 static IngestCounts
 submit_jsonb(Jsonb *payload)
 {
-	QueueRequest *request = queue_reserve(QUEUE_JSON, VARSIZE(payload));
+	int			nsamples = JB_ROOT_IS_ARRAY(payload) ? JB_ROOT_COUNT(payload) : 1;
+	QueueRequest *request = queue_reserve(QUEUE_JSON, nsamples, VARSIZE(payload));
 
 	memcpy(queue_payload(request), payload, VARSIZE(payload));
 	return send_and_wait(request);
@@ -367,7 +368,7 @@ telemetry_submit_sample(PG_FUNCTION_ARGS)
 	if (fault)
 		PG_RETURN_DATUM(ingest_counts_datum(fcinfo, submit_jsonb(arguments_to_jsonb(fcinfo))));
 
-	request = queue_reserve(QUEUE_SAMPLE, bytes);
+	request = queue_reserve(QUEUE_SAMPLE, 1, bytes);
 	place = queue_payload(request);
 	memcpy(place, &queued, sizeof(queued));
 	if (flight_mode != NULL)

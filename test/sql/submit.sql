@@ -46,10 +46,26 @@ SELECT * FROM telemetry.submit('["text", 5, {}]');
 SELECT reason, sqlstate, payload FROM refused;
 DELETE FROM telemetry.rejected_samples WHERE route = 'submit';
 
+-- more in a call than others are made to wait for
+CREATE FUNCTION many(n int) RETURNS jsonb LANGUAGE sql AS $$
+	SELECT jsonb_agg(jsonb_build_object('drone_id', '17000000-0000-4000-8000-000000000003', 'timestamp', '2026-09-03T00:00:00Z'::timestamptz + i * interval '1 s', 'n', i))
+	FROM generate_series(1, n) AS i
+$$;
+SELECT * FROM telemetry.submit(many(1001));
+SELECT count(*) AS stored, (SELECT count(*) FROM refused) AS refused FROM stored WHERE recorded_at >= '2026-09-03';
+SELECT * FROM telemetry.submit(many(1000));
+SET sentient_edge.queue_call_samples = 1;
+\set VERBOSITY sqlstate
+SELECT * FROM telemetry.submit(many(2));
+\set VERBOSITY default
+SELECT * FROM telemetry.submit(many(1));
+SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000003', '2026-09-03 00:00:02+00');
+
 -- larger than a slot, and larger than the pool
+SET sentient_edge.queue_call_samples = 20000;
 SELECT * FROM telemetry.submit_sample('17000000-0000-4000-8000-000000000003', '2026-09-02 00:00:00+00', extra => jsonb_build_object('blob', repeat('x', 1000000)));
-SELECT * FROM telemetry.submit((SELECT jsonb_agg(jsonb_build_object('drone_id', '17000000-0000-4000-8000-000000000003',
-	'timestamp', '2026-09-03T00:00:00Z'::timestamptz + i * interval '1 s', 'n', i)) FROM generate_series(1, 20000) AS i));
+SELECT * FROM telemetry.submit(many(20000));
+RESET sentient_edge.queue_call_samples;
 SELECT length(extra->>'blob') FROM stored WHERE recorded_at = '2026-09-02 00:00:00+00';
 SELECT count(*), sum((extra->>'n')::int) FROM stored WHERE recorded_at >= '2026-09-03';
 \set VERBOSITY sqlstate
@@ -215,6 +231,7 @@ SELECT depth, writer_pid IS NOT NULL AS has_writer, writer_restarts >= 0 AS rest
 FROM telemetry.queue_stats;
 
 DROP VIEW refused, stored;
+DROP FUNCTION many;
 TRUNCATE telemetry.drone_telemetry;
 DELETE FROM telemetry.drone_events WHERE drone_id::text LIKE '17000000%';
 DELETE FROM telemetry.real_time_alerts WHERE drone_id::text LIKE '17000000%';

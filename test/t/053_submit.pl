@@ -85,6 +85,19 @@ is(scalar(grep { $_ eq "told 100\n" } @told), 8, 'its neighbours are stored');
 cmp_ok(stat_of('batches') - $batches, '<', 8, 'by fewer transactions than sessions');
 $node->safe_psql('fleet', 'DROP TRIGGER refuse ON telemetry.drone_telemetry; DROP FUNCTION public.refuse()');
 
+# ---- large calls do not make one large transaction ----
+$lock = lock_table();
+my $first = session('fleet', sample_sql());
+sentient_wait($node, 'postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'sentient_edge ingest writer' AND wait_event_type = 'Lock'", 'the writer has one sample');
+my @many = map { session('fleet', q{SELECT telemetry.submit((SELECT jsonb_agg(1) FROM generate_series(1, 1000)))}) } 1 .. 12;
+ok(waiting(13), 'twelve thousand more wait');
+$batches = stat_of('batches');
+unlock($lock);
+is(finish($first), "told 100\n", 'the one is stored');
+is(scalar(grep { finish($_) eq "(0,0,1000)\n" } @many), 12, 'the others have been answered');
+is(stat_of('batches') - $batches, 3, 'by transactions of ten thousand at most');
+$node->safe_psql('fleet', q{DELETE FROM telemetry.rejected_samples});
+
 # ---- the writer is told to go ----
 $lock = lock_table();
 my $taken = session('fleet', sample_sql());
