@@ -44,8 +44,9 @@ CREATE TABLE audit.blocks (
 		   32 * (pg_catalog.cardinality(entry_ids) + pg_catalog.cardinality(event_ids))::bigint),
 	CHECK ((signature IS NULL) = (key_id IS NULL) AND (signature IS NULL) = (algorithm IS NULL))
 );
--- Hashes do not compress.
-ALTER TABLE audit.blocks ALTER COLUMN leaf_hashes SET STORAGE EXTERNAL;
+-- Hashes and uuids do not compress.  Ids do, but it takes a fifth of the time of sealing.
+ALTER TABLE audit.blocks ALTER COLUMN leaf_hashes SET STORAGE EXTERNAL, ALTER COLUMN entry_ids SET STORAGE EXTERNAL,
+	ALTER COLUMN event_ids SET STORAGE EXTERNAL;
 -- One block follows another: a chain does not fork.
 CREATE UNIQUE INDEX blocks_previous_hash_key ON audit.blocks (previous_hash);
 CREATE INDEX blocks_min_audit_id_idx ON audit.blocks (min_audit_id);
