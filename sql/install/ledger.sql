@@ -62,7 +62,7 @@ COMMENT ON COLUMN audit.blocks.merkle_root IS 'Root of the Merkle tree over the 
 COMMENT ON COLUMN audit.blocks.block_hash IS 'SHA-256 over the block''s header, 32 bytes';
 COMMENT ON COLUMN audit.blocks.entry_count IS 'Number of entries or events; 0 where the chain only goes over to another cluster';
 COMMENT ON COLUMN audit.blocks.total_entries IS 'Entries and events of this block and all before it';
-COMMENT ON COLUMN audit.blocks.entry_ids IS 'audit_id of every entry, rising; the order of the leaves; empty once all entries are pruned';
+COMMENT ON COLUMN audit.blocks.entry_ids IS 'audit_id of every entry, rising (equal ones where ids were given again); the order of the leaves; empty once all entries are pruned';
 COMMENT ON COLUMN audit.blocks.event_ids IS 'event_id of every security event, rising; the order of the leaves; empty once all events are pruned';
 COMMENT ON COLUMN audit.blocks.leaf_hashes IS 'Leaf hash of every entry or event, 32 bytes each, in the order of entry_ids or event_ids';
 COMMENT ON COLUMN audit.blocks.min_audit_id IS 'Least of the entries'' ids; NULL without entries';
@@ -77,7 +77,7 @@ COMMENT ON COLUMN audit.blocks.algorithm IS 'Algorithm of the signature';
 COMMENT ON COLUMN audit.blocks.key_id IS 'Key that signed';
 COMMENT ON COLUMN audit.blocks.signature IS 'Signature of block_hash, 64 bytes; NULL when no key was set up';
 COMMENT ON COLUMN audit.blocks.visible_snapshot IS 'Which transactions had ended when the entries were collected, in the cluster of system_identifier';
-COMMENT ON COLUMN audit.blocks.visible_audit_id IS 'Transactions from next_transaction_id on have entries above this audit_id only';
+COMMENT ON COLUMN audit.blocks.visible_audit_id IS 'Transactions from next_transaction_id on have entries above this audit_id only, unless the sequence of ids was set back';
 COMMENT ON COLUMN audit.blocks.next_transaction_id IS 'First transaction that had no number yet when visible_audit_id was read, before the snapshot';
 COMMENT ON COLUMN audit.blocks.foreign_max_audit_id IS 'Entries up to this id may carry transaction ids of another cluster';
 
@@ -180,6 +180,12 @@ CREATE FUNCTION audit.proof_event(event_id uuid) RETURNS jsonb
 COMMENT ON FUNCTION audit.proof_event(uuid) IS
 	'The same of a security event. Errors: as audit.proof. May be called by sentient_admin.';
 GRANT EXECUTE ON FUNCTION audit.proof_event(uuid) TO sentient_admin;
+
+CREATE FUNCTION audit.leaf_hash(entry record) RETURNS bytea
+	LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'audit_leaf_hash';
+COMMENT ON FUNCTION audit.leaf_hash(record) IS
+	'Leaf hash of a row of audit.log or audit.security_events, as audit.blocks.leaf_hashes has it, 32 bytes. Error: 42804 for any other row. May be called by sentient_admin.';
+GRANT EXECUTE ON FUNCTION audit.leaf_hash(record) TO sentient_admin;
 
 CREATE FUNCTION audit.digest(note text DEFAULT NULL) RETURNS jsonb
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'audit_digest';

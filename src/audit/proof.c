@@ -50,17 +50,76 @@ no_such_entry(const Proof *proof)
 			 errhint("An entry is sealed within a second or two of its commit, and is not provable once it is pruned.")));
 }
 
-/* The block of the entry, and its path there. */
+/* The leaf hashes of the entries that have the id: one, unless the sequence of ids was set back. */
+static int
+find_entries(const Proof *proof, StringInfoData **entries, Sha256 **leaves)
+{
+	const LedgerSource *source = &ledger_sources[proof->kind];
+	int			nest_level = NewGUCNestLevel();
+	int			n;
+
+	/* An index finds it; for one row the planner would rather look through all. */
+	sql_set_local("enable_seqscan", "off");
+	n = (int) ledger_read(psprintf("SELECT l.* FROM %s l WHERE l.%s = '%s'", source->table, source->id, proof->id));
+	AtEOXact_GUC(false, nest_level);
+	*entries = palloc(sizeof(StringInfoData) * (n + 1));
+	*leaves = palloc(sizeof(Sha256) * (n + 1));
+	for (int i = 0; i < n; i++)
+	{
+		Datum		values[Max((int) AUDIT_COLUMNS, (int) EVENT_COLUMNS)];
+		bool		nulls[Max((int) AUDIT_COLUMNS, (int) EVENT_COLUMNS)];
+
+		source_check_columns(source, SPI_tuptable->tupdesc->natts);
+		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, values, nulls);
+		initStringInfo(&(*entries)[i]);
+		source->canonical(&(*entries)[i], values, nulls);
+		(*leaves)[i] = merkle_leaf((*entries)[i].data, (*entries)[i].len);
+	}
+	return n;
+}
+
+/* Among what the block lists under the id: one that is there as it was sealed?  Then the path to it. */
+static bool
+find_path(Proof *proof, uint64 row, int nentries, const StringInfoData *entries, const Sha256 *entry_leaves)
+{
+	bool		isnull;
+	ArrayType  *positions = DatumGetArrayTypeP(sql_value(row, BLOCK_NCOLUMNS, &isnull));
+	bytea	   *leaves = DatumGetByteaPP(sql_value(row, BLOCK_NCOLUMNS + 1, &isnull));
+	const int32 *position = (const int32 *) ARR_DATA_PTR(positions);
+	int			npositions = ArrayGetNItems(ARR_NDIM(positions), ARR_DIMS(positions));
+	int			n = VARSIZE_ANY_EXHDR(leaves) / HASH_BYTES;
+	Sha256	   *nodes = palloc(sizeof(Sha256) * (n + 1));
+
+	memcpy(nodes, VARDATA_ANY(leaves), sizeof(Sha256) * n);
+	for (int i = 0; i < npositions; i++)
+	{
+		if (position[i] > n)
+			continue;
+		proof->index = position[i] - 1;
+		proof->leaf = nodes[proof->index];
+		for (int entry = 0; entry < nentries; entry++)
+		{
+			if (!sha256_equal(&entry_leaves[entry], &proof->leaf))
+				continue;
+			proof->entry = entries[entry];
+			proof->nsteps = merkle_path(nodes, n, proof->index, proof->steps);
+			return true;
+		}
+	}
+	pfree(nodes);
+	return false;
+}
+
+/* The entry, its block, and its path there: the oldest of those that share the id. */
 static void
-find_block(Proof *proof)
+find_proof(Proof *proof)
 {
 	const LedgerSource *source = &ledger_sources[proof->kind];
 	const char *among;
-	bool		isnull;
-	int64		position;
-	bytea	   *leaves;
-	Sha256	   *nodes;
-	int			n;
+	StringInfoData *entries;
+	Sha256	   *leaves;
+	int			nentries = find_entries(proof, &entries, &leaves);
+	uint64		nblocks;
 
 	/* Blocks of entries are found by their ids, those of events by their times. */
 	if (proof->kind == LEDGER_EVENTS)
@@ -69,48 +128,20 @@ find_block(Proof *proof)
 						 proof->id);
 	else
 		among = psprintf("int8range(b.min_audit_id, b.max_audit_id, '[]') @> '%s'::bigint", proof->id);
-	if (ledger_read(psprintf("SELECT " BLOCK_COLUMNS ", array_position(b.%s, '%s') - 1, leaf_hashes FROM audit.blocks b"
-							 " WHERE %s AND '%s' = ANY (b.%s) LIMIT 1",
-							 source->ids, proof->id, among, proof->id, source->ids)) == 0 ||
-		!block_read(0, &proof->block))
+	nblocks = ledger_read(psprintf("SELECT " BLOCK_COLUMNS ", array_positions(b.%s, '%s'), leaf_hashes FROM audit.blocks b"
+								   " WHERE %s AND '%s' = ANY (b.%s) ORDER BY b.block_number",
+								   source->ids, proof->id, among, proof->id, source->ids));
+	if (nblocks == 0 || nentries == 0)
 		no_such_entry(proof);
-	position = DatumGetInt32(sql_value(0, BLOCK_NCOLUMNS, &isnull));
-	leaves = DatumGetByteaPP(sql_value(0, BLOCK_NCOLUMNS + 1, &isnull));
-	n = VARSIZE_ANY_EXHDR(leaves) / HASH_BYTES;
-	if (position < 0 || position >= n)
-		no_such_entry(proof);
-	proof->index = position;
-	nodes = palloc(sizeof(Sha256) * n);
-	memcpy(nodes, VARDATA_ANY(leaves), sizeof(Sha256) * n);
-	proof->leaf = nodes[proof->index];
-	proof->nsteps = merkle_path(nodes, n, proof->index, proof->steps);
-}
-
-/* The canonical bytes of the entry, which must be what was sealed. */
-static void
-find_entry(Proof *proof)
-{
-	const LedgerSource *source = &ledger_sources[proof->kind];
-	Datum		values[Max((int) AUDIT_COLUMNS, (int) EVENT_COLUMNS)];
-	bool		nulls[Max((int) AUDIT_COLUMNS, (int) EVENT_COLUMNS)];
-	Sha256		leaf;
-	int			nest_level = NewGUCNestLevel();
-
-	/* An index finds it; for one row the planner would rather look through all. */
-	sql_set_local("enable_seqscan", "off");
-	if (ledger_read(psprintf("SELECT l.* FROM %s l WHERE l.%s = '%s' LIMIT 1", source->table, source->id, proof->id)) == 0)
-		no_such_entry(proof);
-	AtEOXact_GUC(false, nest_level);
-	source_check_columns(source, SPI_tuptable->tupdesc->natts);
-	heap_deform_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, values, nulls);
-	initStringInfo(&proof->entry);
-	source->canonical(&proof->entry, values, nulls);
-	leaf = merkle_leaf(proof->entry.data, proof->entry.len);
-	if (!sha256_equal(&leaf, &proof->leaf))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("audit %s %s is not what was sealed", source->noun, proof->id),
-				 errhint("See audit.verify().")));
+	for (uint64 row = 0; row < nblocks; row++)
+	{
+		if (block_read(row, &proof->block) && find_path(proof, row, nentries, entries, leaves))
+			return;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("audit %s %s is not what was sealed", source->noun, proof->id),
+			 errhint("See audit.verify().")));
 }
 
 static void
@@ -143,8 +174,7 @@ prove(LedgerKind kind, char *id)
 
 	scope = sql_begin(0);
 	PushActiveSnapshot(GetLatestSnapshot());
-	find_block(&proof);
-	find_entry(&proof);
+	find_proof(&proof);
 
 	initStringInfo(&json);
 	block_header(&proof.block, header);

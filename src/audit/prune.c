@@ -100,13 +100,26 @@ add_anchor(const Prune *prune, LedgerKind kind, const LedgerBlock *head, const c
 					 " nullif($8, ''), nullif($9, '00000000-0000-0000-0000-000000000000'), $10", 10, types, values);
 }
 
+/* Ids that several entries share, because they were given again: the leaf hash tells which of them a block names. */
+static Datum
+repeated_ids(LedgerKind kind, Datum before)
+{
+	bool		isnull;
+
+	if (kind == LEDGER_EVENTS)
+		return sql_array(NULL, NULL, 0, INT8OID);
+	(void) sql_query("SELECT coalesce(array_agg(r.id), '{}') FROM (SELECT e.id FROM audit.blocks b, unnest(b.entry_ids) AS e (id)"
+					 " WHERE b.first_occurred_at < $1 GROUP BY 1 HAVING count(*) > 1) AS r", 1, (Oid[]) {TIMESTAMPTZOID}, &before);
+	return sql_value(0, 0, &isnull);
+}
+
 /* Remove what goes of one kind, and say so; the chain is locked. */
 static void
 prune_rows(Prune *prune, LedgerKind kind, const LedgerBlock *head)
 {
 	const LedgerSource *source = &ledger_sources[kind];
-	Oid			types[2] = {TIMESTAMPTZOID, OIDARRAYOID};
-	Datum		values[2];
+	Oid			types[3] = {TIMESTAMPTZOID, OIDARRAYOID, INT8ARRAYOID};
+	Datum		values[3];
 	bool		isnull;
 	char	   *goes;			/* sealed rows of before that time */
 	char	   *partly;
@@ -117,19 +130,22 @@ prune_rows(Prune *prune, LedgerKind kind, const LedgerBlock *head)
 	values[1] = prune->spared;
 	PG_TRY();
 	{
-		goes = psprintf(" FROM %s l, audit.blocks b, unnest(b.%s) AS e (id)"
-						" WHERE b.first_occurred_at < $1 AND octet_length(b.leaf_hashes) > 0 AND l.%s = e.id AND l.occurred_at < $1",
-						source->table, source->ids, source->id);
-		(void) sql_query(psprintf("SELECT count(*)%s", goes), 1, types, values);
+		values[2] = repeated_ids(kind, values[0]);
+		goes = psprintf(" FROM %s l, audit.blocks b, unnest(b.%s) WITH ORDINALITY AS e (id, n)"
+						" WHERE b.first_occurred_at < $1 AND octet_length(b.leaf_hashes) > 0 AND l.%s = e.id AND l.occurred_at < $1%s",
+						source->table, source->ids, source->id, kind == LEDGER_EVENTS ? "" :
+						psprintf(" AND (e.id <> ALL ($3) OR audit.leaf_hash(l) = substr(b.leaf_hashes, (e.n::integer - 1) * %d + 1, %d))",
+								 HASH_BYTES, HASH_BYTES));
+		(void) sql_query(psprintf("SELECT count(*)%s", goes), 3, types, values);
 		prune->removed[kind] = DatumGetInt64(sql_value(0, 0, &isnull));
 		(void) sql_query(psprintf("SELECT coalesce(jsonb_object_agg(block_number, ids), '{}')::text FROM"
 								  " (SELECT b.block_number, jsonb_agg(e.id ORDER BY e.id) AS ids%s"
-								  " AND b.last_occurred_at >= $1 GROUP BY b.block_number) AS p", goes), 1, types, values);
+								  " AND b.last_occurred_at >= $1 GROUP BY b.block_number) AS p", goes), 3, types, values);
 		partly = sql_string(0, 0);
 		(void) sql_query(psprintf("DELETE FROM %s d USING (SELECT l.%s AS id, l.occurred_at%s) AS g"
 								  " WHERE d.%s = g.id AND d.occurred_at = g.occurred_at AND d.tableoid <> ALL ($2)",
 								  source->table, source->id, goes, source->id),
-						 2, types, values);
+						 3, types, values);
 		emptied = sql_query(psprintf("UPDATE audit.blocks SET %s = '{}', leaf_hashes = ''"
 									 " WHERE last_occurred_at < $1 AND cardinality(%s) > 0", source->ids, source->ids), 1, types, values);
 		prune->blocks += emptied;

@@ -11,8 +11,8 @@
  *
  * What a run costs depends on what is new, not on the age of the log: entries and
  * events are found by their transaction, through the indexes on it.  Nothing is
- * concluded from the order of audit_ids here: a sequence can be set back, count
- * down, or hand its values to sessions in advance.
+ * concluded from the order of audit_ids here: a sequence can be set back (see
+ * seal_ids.c), count down, or hand its values to sessions in advance.
  *
  * Transaction ids mean something in one cluster only.  Where the last block was
  * sealed in another one (the database was restored, or upgraded), the run takes
@@ -54,6 +54,7 @@
 #include "audit/ledger.h"
 #include "audit/mac.h"
 #include "audit/seal.h"
+#include "audit/seal_ids.h"
 #include "audit/seal_snapshot.h"
 #include "audit/settled.h"
 #include "base/sql.h"
@@ -64,15 +65,6 @@
 #define SEAL_FETCH				1000	/* entries that are read at once */
 /* The query of nearly every run; its plan is kept, for planning takes a while with many partitions. */
 #define RECENT_ENTRIES			"SELECT l.* FROM audit.log l WHERE l.transaction_id >= $1 AND l.transaction_id <= $2 AND l.occurred_at >= $3"
-
-typedef struct SealRow
-{
-	int64		audit_id;		/* of an entry */
-	pg_uuid_t	event_id;		/* of an event */
-	TimestampTz occurred_at;
-	Sha256		leaf;
-	bool		sealed;			/* it is in a block already */
-} SealRow;
 
 /* Transactions from next_xid on have audit_ids above this one, as long as the sequence goes upwards. */
 typedef struct Given
@@ -91,6 +83,7 @@ typedef struct SealRun
 	uint64		system_identifier;
 	bool		is_foreign;		/* the last block is of another cluster, or there is none */
 	Given		given_now;
+	RepeatedIds repeated;
 	Horizons   *horizons;
 	LedgerKind	kind;			/* of the rows */
 	int64		foreign_max;	/* entries up to here may come from another cluster */
@@ -128,15 +121,6 @@ void
 seal_init(void)
 {
 	(void) scheduler_add_job(&seal_job);
-}
-
-static int
-compare_entries(const void *a, const void *b)
-{
-	int64		left = ((const SealRow *) a)->audit_id;
-	int64		right = ((const SealRow *) b)->audit_id;
-
-	return (left > right) - (left < right);
 }
 
 static int
@@ -249,32 +233,7 @@ append_block(SealRun *run, SealRow *rows, int n, bool sign)
 	run->report->sealed[block.kind] += n;
 }
 
-/* Mark the entries that a block names already: only those of another cluster may be. */
-static void
-find_sealed_entries(SealRun *run)
-{
-	int64		low = run->rows[0].audit_id;
-	int64		high = Min(run->rows[run->nrows - 1].audit_id, run->foreign_max);
-	uint64		n;
-
-	if (run->before == NULL || low > run->foreign_max)
-		return;
-	n = ledger_read(psprintf("SELECT e.id FROM audit.blocks b CROSS JOIN LATERAL unnest(b.entry_ids) AS e (id)"
-							 " WHERE int8range(b.min_audit_id, b.max_audit_id, '[]') && int8range('" INT64_FORMAT "', '"
-							 INT64_FORMAT "', '[]') AND e.id BETWEEN '" INT64_FORMAT "' AND '" INT64_FORMAT "'",
-							 low, high, low, high));
-	for (uint64 row = 0; row < n; row++)
-	{
-		bool		isnull;
-		SealRow		key = {.audit_id = DatumGetInt64(sql_value(row, 0, &isnull))};
-		SealRow    *found = bsearch(&key, run->rows, run->nrows, sizeof(SealRow), compare_entries);
-
-		if (found != NULL)
-			found->sealed = true;
-	}
-}
-
-/* The same of events.  Blocks are found by the times of theirs. */
+/* Mark the events that a block names already.  Blocks are found by the times of theirs. */
 static void
 find_sealed_events(SealRun *run)
 {
@@ -326,8 +285,8 @@ flush_rows(SealRun *run)
 	}
 	else
 	{
-		qsort(run->rows, run->nrows, sizeof(SealRow), compare_entries);
-		find_sealed_entries(run);
+		qsort(run->rows, run->nrows, sizeof(SealRow), seal_compare_entries);
+		seal_find_sealed(run->rows, run->nrows, &run->repeated);
 	}
 	for (int i = 0; i < run->nrows; i++)
 	{
@@ -436,8 +395,11 @@ due_query(SealRun *run, const char *condition, Datum arguments[3])
 	arguments[1] = UInt64GetDatum(PG_UINT64_MAX);
 	arguments[2] = TimestampTzGetDatum(DT_NOBEGIN);
 	if (run->before == NULL)
-		return psprintf("SELECT l.* FROM %s l WHERE NOT EXISTS (SELECT FROM audit.blocks b CROSS JOIN LATERAL unnest(b.%s) AS e (id)"
-						" WHERE e.id = l.%s)%s", source->table, source->ids, source->id, condition);
+		return psprintf("SELECT l.* FROM %s l WHERE (NOT EXISTS (SELECT FROM audit.blocks b CROSS JOIN LATERAL unnest(b.%s) AS e (id)"
+						" WHERE e.id = l.%s)%s)%s", source->table, source->ids, source->id,
+						/* Of those that share an id, only some may be named. */
+						run->kind == LEDGER_ENTRIES ? " OR l.audit_id IN (SELECT r.audit_id FROM audit.log r GROUP BY 1 HAVING count(*) > 1)" : "",
+						condition);
 
 	nspans = seal_snapshot_spans(run->before, run->now, spans);
 	if (nspans == 0)
@@ -493,10 +455,11 @@ begin_run(SealRun *run, bool accept_unkeyed)
 		/* All blocks are looked at only where the chain goes over to another cluster. */
 		(void) ledger_read(psprintf("SELECT visible_snapshot::text, foreign_max_audit_id,"
 									" CASE WHEN system_identifier <> '" INT64_FORMAT "' OR visible_snapshot IS NULL"
-									" THEN (SELECT max(max_audit_id) FROM audit.blocks) END"
+									" THEN (SELECT max(max_audit_id) FROM audit.blocks) END, visible_audit_id"
 									" FROM audit.blocks WHERE block_number = " INT64_FORMAT,
 									(int64) run->system_identifier, run->last.number));
 		before = sql_string(0, 0);
+		run->repeated.set_back = DatumGetInt64(sql_value(0, 3, &isnull)) > run->given_now.audit_id && !isnull;
 		if (run->last.system_identifier == run->system_identifier && before != NULL)
 		{
 			run->foreign_max = DatumGetInt64(sql_value(0, 1, &isnull));
@@ -679,6 +642,7 @@ ledger_seal(bool accept_unkeyed, bool wait, SealReport *report)
 	begin_run(&run, accept_unkeyed);
 	seal_due(&run);
 	mark_passage(&run);
+	seal_report_repeated(&run.repeated);
 	horizon_keep(run.horizons, run.before, run.now);
 	PopActiveSnapshot();
 	if (report->blocks == 0)

@@ -24,6 +24,7 @@ typedef struct LedgerSource
 	const char *ids;			/* the column of audit.blocks that lists them */
 	const char *id;				/* the column that they are known by */
 	int			columns;		/* numbered from 0, in the order of the table */
+	const Oid  *types;			/* of them */
 	int			occurred_at;
 	int			transaction_id;
 	int			mac;

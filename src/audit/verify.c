@@ -92,6 +92,14 @@ verify_finding_of(Verify *verify, LedgerKind kind, const char *what, int64 block
 	pfree(finding);
 }
 
+/* Something is to be sealed by the next run. */
+static void
+wait_for_block(Verify *verify, TimestampTz occurred_at)
+{
+	if (verify->waiting++ == 0 || occurred_at < verify->waiting_since)
+		verify->waiting_since = occurred_at;
+}
+
 void
 verify_unsealed(Verify *verify, LedgerKind kind, const Datum *values, const bool *nulls, StringInfo bytes)
 {
@@ -131,10 +139,25 @@ verify_unsealed(Verify *verify, LedgerKind kind, const Datum *values, const bool
 	else if (verify->head_snapshot != NULL && xid >= verify->next_xid)
 		verify_finding_of(verify, kind, "unsealed", NO_BLOCK, values[0], "it is in no block, and no transaction has its number yet");
 	else
-	{
-		if (verify->waiting++ == 0 || occurred_at < verify->waiting_since)
-			verify->waiting_since = occurred_at;
-	}
+		wait_for_block(verify, occurred_at);
+}
+
+bool
+verify_waits(Verify *verify, LedgerKind kind, const Datum *values, const bool *nulls, StringInfo bytes)
+{
+	const LedgerSource *source = &ledger_sources[kind];
+	uint64		xid = DatumGetUInt64(values[source->transaction_id]);
+	TimestampTz occurred_at = DatumGetTimestampTz(values[source->occurred_at]);
+
+	if (verify->bounded && (occurred_at < verify->from || occurred_at > verify->until))
+		return true;			/* of a block that is not looked at */
+	if (nulls[source->mac] ? verify->has_head && verify->head.is_signed :
+		audit_check_mac(source->mac_label, bytes, DatumGetByteaPP(values[source->mac])) != MAC_FITS)
+		return false;
+	if (verify->head_snapshot == NULL || seal_snapshot_sees(verify->head_snapshot, xid) || xid >= verify->next_xid)
+		return false;
+	wait_for_block(verify, occurred_at);
+	return true;
 }
 
 char *

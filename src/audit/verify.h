@@ -35,7 +35,7 @@ typedef struct Verify
 	uint64		next_xid;		/* had not been given when this began */
 	PruneAnchor *anchors;
 	int			nanchors;
-	struct HTAB *pruned_ids[LEDGER_KINDS];	/* int64 or pg_uuid_t: what anchors name one by one; or NULL */
+	struct HTAB *pruned;		/* what anchors name one by one; or NULL */
 	struct KnownKey *keys;
 	int			nkeys;
 	bool		mac_key_unknown;	/* and said so */
@@ -56,6 +56,12 @@ extern void verify_finding_of(Verify *verify, LedgerKind kind, const char *what,
 
 /* What is in no block: it waits for its block, or should not be there.  bytes are its canonical ones. */
 extern void verify_unsealed(Verify *verify, LedgerKind kind, const Datum *values, const bool *nulls, StringInfo bytes);
+
+/* The same of one whose id others have that are sealed: false when it should not be there. */
+extern bool verify_waits(Verify *verify, LedgerKind kind, const Datum *values, const bool *nulls, StringInfo bytes);
+
+/* Has an anchor said that this was removed from the block? */
+extern bool verify_pruned(const Verify *verify, LedgerKind kind, int64 block_number, Datum id);
 
 /* Do something that may meet damage, in a subtransaction.  NULL, or what is wrong. */
 extern char *verify_attempt(void (*work) (void *arg), void *arg);

@@ -47,6 +47,15 @@ typedef struct ChainWalk
 	bool		is_signed;
 } ChainWalk;
 
+/* What an anchor says was pruned from a block of which a part is left; no padding, the rest of id zeros. */
+typedef struct PrunedId
+{
+	int64		block_number;
+	uint8		id[UUID_LEN];
+} PrunedId;
+
+static void pruned_id(PrunedId *key, LedgerKind kind, int64 block_number, Datum id);
+
 static char *
 uuid_text(const pg_uuid_t *uuid)
 {
@@ -84,7 +93,7 @@ misfit(const Verify *verify, const ChainBlock *chain)
 	for (int i = 1; i < chain->nids; i++)
 	{
 		if (block->kind == LEDGER_EVENTS ? memcmp(&chain->event_ids[i], &chain->event_ids[i - 1], UUID_LEN) <= 0 :
-			chain->ids[i] <= chain->ids[i - 1])
+			chain->ids[i] < chain->ids[i - 1])
 			return "its list of entries is not in order";
 	}
 	if (chain->nids > 0 && block->kind == LEDGER_ENTRIES && (chain->ids[0] != block->min_audit_id || chain->ids[chain->nids - 1] != block->max_audit_id))
@@ -280,30 +289,56 @@ anchor_is_valid(Verify *verify, uint64 row, const char *message, const char *wha
 	return false;
 }
 
-/* Remember the ids that a prune anchor names one by one. */
+/* Remember what a prune anchor names one by one. */
 static void
 add_pruned_ids(Verify *verify, LedgerKind kind, const char *partly)
 {
 	bool		events = kind == LEDGER_EVENTS;
-	uint64		n = ledger_read(psprintf("SELECT e.id::%s FROM jsonb_each(%s) AS b (number, ids)"
+	uint64		n = ledger_read(psprintf("SELECT b.number::bigint, e.id::%s FROM jsonb_each(%s) AS b (number, ids)"
 										 " CROSS JOIN LATERAL jsonb_array_elements_text(b.ids) AS e (id)",
 										 events ? "uuid" : "bigint", quote_literal_cstr(partly)));
 
-	if (n > 0 && verify->pruned_ids[kind] == NULL)
+	if (n > 0 && verify->pruned == NULL)
 	{
-		HASHCTL		control = {.keysize = events ? sizeof(pg_uuid_t) : sizeof(int64), .hcxt = CurrentMemoryContext};
+		HASHCTL		control = {.keysize = sizeof(PrunedId), .entrysize = sizeof(PrunedId), .hcxt = CurrentMemoryContext};
 
-		control.entrysize = control.keysize;
-		verify->pruned_ids[kind] = hash_create("pruned audit entries", 1024, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		verify->pruned = hash_create("pruned audit entries", 1024, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	}
 	for (uint64 row = 0; row < n; row++)
 	{
 		bool		isnull;
-		Datum		value = sql_value(row, 0, &isnull);
-		int64		id = events ? 0 : DatumGetInt64(value);
+		PrunedId	key;
 
-		(void) hash_search(verify->pruned_ids[kind], events ? (void *) DatumGetUUIDP(value) : (void *) &id, HASH_ENTER, NULL);
+		pruned_id(&key, kind, DatumGetInt64(sql_value(row, 0, &isnull)), sql_value(row, 1, &isnull));
+		(void) hash_search(verify->pruned, &key, HASH_ENTER, NULL);
 	}
+}
+
+/* The key of the table of pruned ids. */
+static void
+pruned_id(PrunedId *key, LedgerKind kind, int64 block_number, Datum id)
+{
+	memset(key, 0, sizeof(*key));
+	key->block_number = block_number;
+	if (kind == LEDGER_EVENTS)
+		memcpy(key->id, DatumGetUUIDP(id), UUID_LEN);
+	else
+	{
+		int64		number = DatumGetInt64(id);
+
+		memcpy(key->id, &number, sizeof(number));
+	}
+}
+
+bool
+verify_pruned(const Verify *verify, LedgerKind kind, int64 block_number, Datum id)
+{
+	PrunedId	key;
+
+	if (verify->pruned == NULL)
+		return false;
+	pruned_id(&key, kind, block_number, id);
+	return hash_search(verify->pruned, &key, HASH_FIND, NULL) != NULL;
 }
 
 static void

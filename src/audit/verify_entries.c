@@ -9,6 +9,10 @@
  * or differs, is a finding.  Memory does not depend on the number of entries; the
  * windows skip ids that neither side has.
  *
+ * An id may be there more than once, where the sequence of ids was set back: then
+ * each entry is compared with all that the blocks expect under its id.  What fits
+ * none is looked at again when all of the window has been read.
+ *
  * An error while a window is read (a damaged row) is a finding for the window;
  * it is read in a subtransaction for that.
  *
@@ -24,7 +28,6 @@
 #include "tcop/dest.h"
 #include "utils/array.h"
 #include "utils/guc.h"
-#include "utils/hsearch.h"
 #include "utils/memutils.h"
 
 #include "audit/entry.h"
@@ -39,6 +42,7 @@
 typedef struct Expected
 {
 	int64		block_plus_one; /* 0: no block names this id */
+	int32		next;			/* another of the same id: its index among "others", and one; or 0 */
 	bool		seen;
 	Sha256		leaf;
 } Expected;
@@ -53,12 +57,61 @@ typedef struct Window
 	int64		first;
 	int64		last;			/* inclusive */
 	Expected   *expected;		/* WINDOW_IDS of them */
+	Expected   *others;			/* further ones of ids that were given again */
+	int			nothers;
+	int			others_room;
+	int64	   *misfits;		/* ids of entries that are like none expected */
+	int			nmisfits;
+	int			misfits_room;
 	bool		is_empty;		/* no block names, and no entry has, one of its ids */
 	StringInfoData bytes;		/* of one entry */
 	int64		nrows;			/* read so far */
 	int64		nstored;		/* counted without an index */
 	MemoryContext row_context;
 } Window;
+
+static Expected *
+next_expected(const Window *window, const Expected *expected)
+{
+	return expected->next == 0 ? NULL : &window->others[expected->next - 1];
+}
+
+/* Expect one more of an id. */
+static void
+expect_another(Window *window, int64 audit_id, int64 block_number, const uint8 *leaf)
+{
+	Expected   *first = &window->expected[audit_id - window->first];
+	Expected   *expected = first;
+
+	if (first->block_plus_one != 0)
+	{
+		if (window->nothers == window->others_room)
+		{
+			window->others_room = Max(2 * window->others_room, 64);
+			window->others = window->others == NULL ? palloc(sizeof(Expected) * window->others_room) :
+				repalloc_huge(window->others, sizeof(Expected) * window->others_room);
+		}
+		expected = &window->others[window->nothers++];
+		expected->next = first->next;
+		first->next = window->nothers;
+		expected->seen = false;
+	}
+	expected->block_plus_one = block_number + 1;
+	memcpy(expected->leaf.bytes, leaf, HASH_BYTES);
+}
+
+static void
+add_misfit(Window *window, int64 audit_id)
+{
+	if (window->nmisfits == window->misfits_room)
+	{
+		window->misfits_room = Max(2 * window->misfits_room, 64);
+		window->misfits = window->misfits == NULL ?
+			MemoryContextAlloc(window->verify->context, sizeof(int64) * window->misfits_room) :
+			repalloc_huge(window->misfits, sizeof(int64) * window->misfits_room);
+	}
+	window->misfits[window->nmisfits++] = audit_id;
+}
 
 static bool
 receive_entry(TupleTableSlot *slot, DestReceiver *self)
@@ -79,15 +132,16 @@ receive_entry(TupleTableSlot *slot, DestReceiver *self)
 	expected = &window->expected[audit_id - window->first];
 	if (expected->block_plus_one == 0)
 		verify_unsealed(window->verify, LEDGER_ENTRIES, slot->tts_values, slot->tts_isnull, &window->bytes);
-	else if (expected->seen)
-		verify_finding(window->verify, "duplicate_entry", expected->block_plus_one - 1, audit_id, "more than one entry has this id");
 	else
 	{
 		Sha256		leaf = merkle_leaf(window->bytes.data, window->bytes.len);
 
-		expected->seen = true;
-		if (!sha256_equal(&leaf, &expected->leaf))
-			verify_finding(window->verify, "altered_entry", expected->block_plus_one - 1, audit_id, "it is not what was sealed");
+		while (expected != NULL && (expected->seen || !sha256_equal(&leaf, &expected->leaf)))
+			expected = next_expected(window, expected);
+		if (expected != NULL)
+			expected->seen = true;
+		else if (!verify_waits(window->verify, LEDGER_ENTRIES, slot->tts_values, slot->tts_isnull, &window->bytes))
+			add_misfit(window, audit_id);
 	}
 	MemoryContextSwitchTo(previous);
 	return true;
@@ -113,6 +167,9 @@ expect_entries(Window *window)
 	Portal		portal;
 
 	memset(window->expected, 0, sizeof(Expected) * WINDOW_IDS);
+	window->others = NULL;		/* they were in the memory of the window before */
+	window->nothers = window->others_room = 0;
+	window->nmisfits = 0;
 	plan = SPI_prepare(psprintf("SELECT b.block_number, b.entry_ids, b.leaf_hashes FROM audit.blocks b"
 								" WHERE int8range(b.min_audit_id, b.max_audit_id, '[]') && int8range('" INT64_FORMAT "', "
 								"nullif('" INT64_FORMAT "', '" INT64_FORMAT "')::bigint + 1)%s",
@@ -145,12 +202,14 @@ expect_entries(Window *window)
 			if (id[i] < window->first || id[i] > window->last)
 				continue;
 			window->is_empty = false;
-			expected = &window->expected[id[i] - window->first];
-			if (expected->block_plus_one != 0)
-				verify_finding(verify, "duplicate_entry", number, id[i], "block " INT64_FORMAT " names it, too",
-							   expected->block_plus_one - 1);
-			expected->block_plus_one = number + 1;
-			memcpy(expected->leaf.bytes, leaf + (size_t) i * HASH_BYTES, HASH_BYTES);
+			for (expected = &window->expected[id[i] - window->first];
+				 expected != NULL && expected->block_plus_one != 0; expected = next_expected(window, expected))
+			{
+				if (memcmp(expected->leaf.bytes, leaf + (size_t) i * HASH_BYTES, HASH_BYTES) == 0)
+					verify_finding(verify, "duplicate_entry", number, id[i], "block " INT64_FORMAT " names it, too",
+								   expected->block_plus_one - 1);
+			}
+			expect_another(window, id[i], number, leaf + (size_t) i * HASH_BYTES);
 		}
 		pfree(ids);
 		SPI_freetuptable(SPI_tuptable);
@@ -192,20 +251,42 @@ read_entries(Window *window)
 	return false;
 }
 
+/* Entries that are like none expected: in the place of one that is not there, or beside it. */
+static void
+report_misfits(Window *window)
+{
+	for (int i = 0; i < window->nmisfits; i++)
+	{
+		int64		audit_id = window->misfits[i];
+		Expected   *first = &window->expected[audit_id - window->first];
+		Expected   *expected = first;
+
+		while (expected != NULL && expected->seen)
+			expected = next_expected(window, expected);
+		if (expected == NULL)
+			verify_finding(window->verify, "duplicate_entry", first->block_plus_one - 1, audit_id, "more than one entry has this id");
+		else
+		{
+			expected->seen = true;
+			verify_finding(window->verify, "altered_entry", expected->block_plus_one - 1, audit_id, "it is not what was sealed");
+		}
+	}
+}
+
 static void
 report_missing(Window *window)
 {
 	for (int64 i = 0; i <= window->last - window->first; i++)
 	{
-		const Expected *expected = &window->expected[i];
 		int64		audit_id = window->first + i;
 
-		if (expected->block_plus_one == 0 || expected->seen)
-			continue;
-		if (window->verify->pruned_ids[LEDGER_ENTRIES] != NULL &&
-			hash_search(window->verify->pruned_ids[LEDGER_ENTRIES], &audit_id, HASH_FIND, NULL) != NULL)
-			continue;
-		verify_finding(window->verify, "missing_entry", expected->block_plus_one - 1, audit_id, "it was sealed and is gone");
+		for (const Expected *expected = &window->expected[i]; expected != NULL && expected->block_plus_one != 0;
+			 expected = next_expected(window, expected))
+		{
+			if (!expected->seen &&
+				!verify_pruned(window->verify, LEDGER_ENTRIES, expected->block_plus_one - 1, Int64GetDatum(audit_id)))
+				verify_finding(window->verify, "missing_entry", expected->block_plus_one - 1, audit_id, "it was sealed and is gone");
+		}
 	}
 }
 
@@ -328,12 +409,15 @@ verify_entries(Verify *verify)
 	while (found)
 	{
 		MemoryContext previous = MemoryContextSwitchTo(context);
+		bool		whole;
 
 		window->first = first;
 		window->is_empty = true;
 		window->last = first > PG_INT64_MAX - WINDOW_IDS ? PG_INT64_MAX : first + WINDOW_IDS - 1;
 		expect_entries(window);
-		if (read_entries(window))
+		whole = read_entries(window);
+		report_misfits(window);
+		if (whole)
 			report_missing(window);
 		MemoryContextSwitchTo(previous);
 		MemoryContextReset(context);

@@ -15,7 +15,6 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
-#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/uuid.h"
 
@@ -60,8 +59,7 @@ check_row(EventWalk *walk, const Datum *values, const bool *nulls)
 
 	if (!stored)
 	{
-		if (verify->pruned_ids[LEDGER_EVENTS] == NULL ||
-			hash_search(verify->pruned_ids[LEDGER_EVENTS], DatumGetUUIDP(id), HASH_FIND, NULL) == NULL)
+		if (!verify_pruned(verify, LEDGER_EVENTS, block, id))
 			verify_finding_of(verify, LEDGER_EVENTS, "missing", block, id, "it was sealed and is gone");
 		return;
 	}
