@@ -29,7 +29,10 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/dependency.h"
 #include "catalog/namespace.h"
+#include "catalog/partition.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
@@ -44,6 +47,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "base/sql.h"
 #include "compat.h"
 #include "errors.h"
 #include "partition/partition.h"
@@ -324,13 +328,15 @@ store_batch(IngestBatch *batch, Relation parent)
 
 /*
  * Does the error come of other sessions that store the same samples?  A unique
- * index of the user's own is none of ours: its violation is the caller's.
+ * index of the user's own, on his table or on ours, is none of ours: its violation
+ * is the caller's, and comes again.
  */
 static bool
-is_race(const ErrorData *error)
+is_race(const ErrorData *error, Relation parent)
 {
 	HeapTuple	tuple;
 	Oid			index;
+	Oid			table;
 	bool		primary;
 
 	if (error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED)
@@ -343,8 +349,11 @@ is_race(const ErrorData *error)
 	if (!HeapTupleIsValid(tuple))
 		return false;
 	primary = ((Form_pg_index) GETSTRUCT(tuple))->indisprimary;
+	table = ((Form_pg_index) GETSTRUCT(tuple))->indrelid;
 	ReleaseSysCache(tuple);
-	return primary;
+	return primary &&
+		(list_member_oid(get_partition_ancestors(table), RelationGetRelid(parent)) ||
+		 getExtensionOfObject(RelationRelationId, table) == sql_extension());
 }
 
 /*
@@ -383,7 +392,7 @@ try_store(IngestBatch *batch, Relation parent, bool last_attempt, int *deadlocks
 		CurrentResourceOwner = old_owner;
 		if (error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED && --*deadlocks_left == 0)
 			last_attempt = true;
-		if (last_attempt || !is_race(error))
+		if (last_attempt || !is_race(error, parent))
 			ReThrowError(error);
 		FreeErrorData(error);
 		stored = false;

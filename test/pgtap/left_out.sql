@@ -1,6 +1,6 @@
 -- Samples that a trigger of the user's leaves out, and what repeats them.
 BEGIN;
-SELECT plan(14);
+SELECT plan(16);
 
 INSERT INTO core.drones (drone_id, call_sign, drone_type) VALUES
 	('1ef70000-0000-4000-8000-000000000001', 'pgtap-left-1', 'pgtap'), ('1ef70000-0000-4000-8000-000000000002', 'pgtap-left-2', 'pgtap');
@@ -74,6 +74,22 @@ SELECT telemetry.ingest(jsonb_build_array(sample(30000, 7), sample(30001, 9, 2))
 SELECT results_eq($$SELECT recorded_at, latitude, samples_received FROM telemetry.drone_latest WHERE drone_id::text LIKE '1ef70000%' ORDER BY drone_id$$,
 	$$VALUES (timestamptz '2025-04-02 00:00:00.002+00' + 30000 * interval '1 s', 8::float8, 1004::bigint), ('2025-04-02 00:00:00+00'::timestamptz + 40000 * interval '1 s', 1, 5002)$$,
 	'what a trigger stores counts as well');
+
+-- an error of a trigger's comes at once, whatever it looks like
+CREATE TABLE taken (id int PRIMARY KEY);
+INSERT INTO taken VALUES (1);
+CREATE FUNCTION take_again() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM nextval('asked');
+	INSERT INTO taken VALUES (1);
+	RETURN NEW;
+END $$;
+CREATE TRIGGER take_again BEFORE INSERT ON telemetry.drone_telemetry FOR EACH ROW EXECUTE FUNCTION take_again();
+DROP TRIGGER leave_out ON telemetry.drone_telemetry;
+SELECT setval('asked', 1, false);
+SELECT throws_ok($$SELECT telemetry.ingest(sample(50000, 1))$$, '23505', 'duplicate key value violates unique constraint "taken_pkey"',
+	'what violates a primary key of the user''s is an error');
+SELECT is(nextval('asked'), 2::bigint, 'and no reason to try again');
 
 SELECT * FROM finish();
 ROLLBACK;
