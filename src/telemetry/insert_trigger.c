@@ -598,6 +598,7 @@ advance_latest(Relation parent, const NotedRows *rows, NewestTime *order, int n)
 	LatestTable *table;
 	Snapshot	snapshot;
 
+	sample_require_types(parent);
 	/* The statement's own rows are to be seen. */
 	CommandCounterIncrement();
 	snapshot = RegisterSnapshot(GetLatestSnapshot());

@@ -174,6 +174,7 @@ latest_open(void)
 
 	table->context = context;
 	keyed_open(&table->latest, "telemetry", "drone_latest", RowExclusiveLock);
+	sample_require_types(table->latest.rel);
 	keyed_guess(&table->latest);
 	table->rri = makeNode(ResultRelInfo);
 	InitResultRelInfo(table->rri, table->latest.rel, 1, NULL, 0);

@@ -8,6 +8,7 @@
 
 #include <math.h>
 
+#include "catalog/pg_type.h"
 #include "common/shortest_dec.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -15,6 +16,7 @@
 #include "utils/datetime.h"
 #include "utils/float.h"
 #include "utils/numeric.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
@@ -309,6 +311,58 @@ sample_to_jsonb(const Sample *sample)
 		sample_push_jsonb(&state, "extra", sample->extra);
 
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+/* The type of a column. */
+static Oid
+type_of(SampleColumn column)
+{
+	switch (column)
+	{
+		case SAMPLE_DRONE_ID:
+			return UUIDOID;
+		case SAMPLE_RECORDED_AT:
+		case SAMPLE_RECEIVED_AT:
+			return TIMESTAMPTZOID;
+		case SAMPLE_LATITUDE:
+		case SAMPLE_LONGITUDE:
+			return FLOAT8OID;
+		case SAMPLE_GPS_SATELLITES:
+		case SAMPLE_GPS_FIX:
+			return INT2OID;
+		case SAMPLE_FLIGHT_MODE:
+			return TEXTOID;
+		case SAMPLE_EXTRA:
+			return JSONBOID;
+		default:
+			return FLOAT4OID;
+	}
+}
+
+/*
+ * Error out where somebody has changed a column's type: its values are written and
+ * read as they stand in memory.
+ */
+void
+sample_require_types(Relation rel)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	for (int column = SAMPLE_DRONE_ID; column <= SAMPLE_NCOLUMNS; column++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, column - 1);
+
+		if (attribute->attisdropped ||
+			(attribute->atttypid == type_of(column) && attribute->atttypmod == -1))
+			continue;
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("column \"%s\" of table \"%s\" has another type than samples have",
+						NameStr(attribute->attname), RelationGetRelationName(rel)),
+				 errdetail("It is %s and must be %s.", format_type_with_typemod(attribute->atttypid, attribute->atttypmod),
+						   format_type_be(type_of(column))),
+				 errhint("Change it back. For another type add a column, a view, or a check.")));
+	}
 }
 
 /*

@@ -12,6 +12,7 @@
 #include "datatype/timestamp.h"
 #include "executor/tuptable.h"
 #include "utils/jsonb.h"
+#include "utils/relcache.h"
 #include "utils/uuid.h"
 
 /* Attribute numbers of telemetry.drone_telemetry, in the order of the contract. */
@@ -107,6 +108,12 @@ extern char *sample_fault_reason(SampleFault fault, const Sample *sample, Sample
 
 /* The sample as the JSON object that telemetry.ingest would take. */
 extern Jsonb *sample_to_jsonb(const Sample *sample);
+
+/*
+ * Error out unless the leading columns of the table, as far as it still has them,
+ * are of the types in which samples are stored.
+ */
+extern void sample_require_types(Relation rel);
 
 /* Fill a virtual slot of the table's (or drone_latest's) leading columns. */
 extern void sample_store_slot(const Sample *sample, TimestampTz received_at, TupleTableSlot *slot);

@@ -79,7 +79,7 @@ struct SampleStore
 	EState	   *estate;
 	TupleDesc	slot_desc;		/* the parent's, for the executor's parameters */
 	SnapshotData dirty;
-	bool		executor_only;	/* the parent has INSERT triggers of the user's, or policies for this one */
+	bool		executor_only;	/* the parent has INSERT triggers or rules of the user's, or policies for this one */
 	bool		used_executor;
 	bool		used_default;
 	PartitionWriter *writers;
@@ -121,6 +121,7 @@ sample_store_open(Relation parent, TimestampTz received_at)
 	MemoryContext old = MemoryContextSwitchTo(context);
 	SampleStore *store = palloc0(sizeof(SampleStore));
 
+	sample_require_types(parent);
 	store->parent = parent;
 	store->received_at = received_at;
 	store->context = context;
@@ -128,7 +129,7 @@ sample_store_open(Relation parent, TimestampTz received_at)
 	store->estate = CreateExecutorState();
 	store->slot_desc = CreateTupleDescCopy(RelationGetDescr(parent));
 	InitDirtySnapshot(store->dirty);
-	store->executor_only = has_foreign_insert_trigger(parent) ||
+	store->executor_only = has_foreign_insert_trigger(parent) || parent->rd_rules != NULL ||
 		check_enable_rls(RelationGetRelid(parent), InvalidOid, true) == RLS_ENABLED;
 
 	MemoryContextSwitchTo(old);
@@ -178,8 +179,11 @@ needs_executor(SampleStore *store, Relation rel)
 		if (!TupleDescAttr(desc, i)->attisdropped)
 			return true;
 	}
-	if (desc->constr != NULL && desc->constr->num_check > 1)
-		return true;
+	for (int i = 0; desc->constr != NULL && i < desc->constr->num_check; i++)
+	{
+		if (strcmp(desc->constr->check[i].ccname, "sample_in_range") != 0)
+			return true;
+	}
 	for (int column = SAMPLE_FIRST_NUMBER; column <= SAMPLE_EXTRA; column++)
 	{
 		if (TupleDescAttr(desc, column - 1)->attnotnull)
