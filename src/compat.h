@@ -22,6 +22,13 @@
 #include "varatt.h"
 #endif
 
+/* A parameter since 17. */
+#if PG_VERSION_NUM >= 170000
+#define compat_event_triggers					event_triggers
+#else
+#define compat_event_triggers					true
+#endif
+
 /* table_tuple_update tells which indexes need an entry: a bool until 15. */
 #if PG_VERSION_NUM >= 160000
 #define CompatUpdateIndexes						TU_UpdateIndexes

@@ -243,10 +243,11 @@ AS $$
 		   AND l.row_key = p.key AND l.table_name = t.table_name AND l.schema_name = t.schema_name AND l.audit_id < t.audit_id
 		 WHERE t.operation = 'U'
 	)
-	SELECT DISTINCT ON (t.audit_id) t.audit_id, t.occurred_at, t.operation, t.old_values, t.new_values, t.user_id, t.db_role,
+	-- Ids may have been given again: the time tells such entries apart.
+	SELECT DISTINCT ON (t.audit_id, t.occurred_at, t.transaction_id) t.audit_id, t.occurred_at, t.operation, t.old_values, t.new_values, t.user_id, t.db_role,
 		   coalesce(t.session_role, t.db_role), t.client_addr, t.application_name, coalesce(t.statement_at, t.occurred_at),
 		   t.transaction_id, t.query_id, t.row_key
-	  FROM trail t ORDER BY t.audit_id
+	  FROM trail t ORDER BY t.audit_id, t.occurred_at, t.transaction_id
 $$;
 COMMENT ON FUNCTION audit.row_history(text, text, jsonb) IS
 'Who changed a row when: its entries in order, found through an index over all partitions, by the name that its table had then and the key as entries have it (audit.log.row_key; numbers may have any scale). For tables that are gone or have another name now, and for keys of other columns or types than today''s. Entries from before an UPDATE of the key come with it. No rows for nulls. May be called by sentient_admin.';

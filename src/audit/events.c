@@ -36,10 +36,11 @@ typedef struct PendingEvent
 {
 	struct PendingEvent *next;
 	int			level;			/* of the transaction that will decide */
+	bool		counts_more;	/* of its level, those beyond MAX_PENDING */
 	SecurityEvent event;
 } PendingEvent;
 
-/* Of one transaction, more than these are not remembered one by one. */
+/* Of one transaction, more than these are counted only. */
 #define MAX_PENDING		100
 
 static const struct
@@ -183,6 +184,9 @@ security_event_begin(SecurityEvent *event, SecurityEventType type, EventOutcome 
 	event->count = 1;
 	if (current_role != NULL && strcmp(current_role, "none") != 0)
 		security_event_detail(event, "role", current_role);
+	/* SET SESSION AUTHORIZATION hides whose session it is. */
+	if (role != NULL && MyProcPort != NULL && MyProcPort->user_name != NULL && strcmp(role, MyProcPort->user_name) != 0)
+		security_event_detail(event, "authenticated", MyProcPort->user_name);
 }
 
 void
@@ -248,11 +252,22 @@ security_event(const SecurityEvent *event)
 	if (!OidIsValid(sql_extension()))
 		return;
 	events_write(&written, 1);
-	if (!event_queue_exists() || npending >= MAX_PENDING)
+	if (!event_queue_exists())
 		return;
+	if (npending >= MAX_PENDING && pending->counts_more && pending->level == GetCurrentTransactionNestLevel())
+	{
+		pending->event.count++;
+		return;
+	}
 	mine = MemoryContextAlloc(TopTransactionContext, sizeof(PendingEvent));
 	mine->level = GetCurrentTransactionNestLevel();
 	mine->event = *event;
+	mine->counts_more = npending >= MAX_PENDING;
+	if (mine->counts_more)
+	{
+		security_event_begin(&mine->event, EVENT_EVENTS_LOST, EVENT_NO_OUTCOME);
+		security_event_message(&mine->event, "rolled back, after so many others that it is not told what");
+	}
 	mine->next = pending;
 	pending = mine;
 	npending++;
@@ -266,10 +281,12 @@ rolled_back(int level)
 	{
 		SecurityEvent *event = &pending->event;
 
-		event->key.outcome = EVENT_FAILED;
-		event->key.severity = event_types[event->key.type].failed;
-		strlcpy(event->key.message, "rolled back", sizeof(event->key.message));
-		memset(event->key.message + strlen("rolled back"), 0, sizeof(event->key.message) - strlen("rolled back"));
+		if (!pending->counts_more)
+		{
+			event->key.outcome = EVENT_FAILED;
+			event->key.severity = event_types[event->key.type].failed;
+			security_event_message(event, "rolled back");
+		}
 		(void) security_event_queue(event);
 		pending = pending->next;
 		npending--;

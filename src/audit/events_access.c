@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_namespace.h"
 #include "executor/executor.h"
 #include "executor/instrument.h"
 #include "lib/ilist.h"
@@ -354,6 +355,8 @@ note_access(Oid relid, Oid namespace, AclMode privileges)
 	security_event_begin(&access->event, EVENT_SUPERUSER, EVENT_SUCCEEDED);
 	if ((privileges & (ACL_INSERT | ACL_UPDATE | ACL_DELETE)) == 0)
 		security_event_severity(&access->event, SEVERITY_INFO);
+	else if (namespace == PG_CATALOG_NAMESPACE)
+		security_event_severity(&access->event, SEVERITY_WARNING);
 	security_event_object(&access->event,
 						  quote_qualified_identifier(get_namespace_name(namespace), get_rel_name(relid)));
 	security_event_message(&access->event, action);
@@ -373,7 +376,9 @@ note_superuser(const QueryDesc *query)
 		if (!OidIsValid(table->relid) || table->requiredPerms == 0)
 			continue;
 		namespace = get_rel_namespace(table->relid);
-		if (watch_list_own_schema(namespace))
+		/* Writing to a catalog is DDL that no event trigger is told of. */
+		if (watch_list_own_schema(namespace) ||
+			(namespace == PG_CATALOG_NAMESPACE && (table->requiredPerms & (ACL_INSERT | ACL_UPDATE | ACL_DELETE)) != 0))
 			note_access(table->relid, namespace, table->requiredPerms);
 	}
 }

@@ -4,8 +4,9 @@
  *		work without the preload as well.
  *
  * One event for each command that has ended, in its transaction: a command whose
- * event cannot be written fails.  Not recorded are temporary objects, what the
- * script of an extension does, and what the extension's own maintenance makes.
+ * event cannot be written fails.  Not recorded are temporary objects, but for
+ * functions, which may act as their owner; what the script of an extension does; and
+ * what the extension's own maintenance makes.
  * That a dump is being restored is an event; its commands, and whatever else comes
  * until the restore has ended, are recorded as ever, and say so.
  */
@@ -122,7 +123,7 @@ record_ddl(PG_FUNCTION_ARGS)
 	if (!creating_extension && !IsBinaryUpgrade && !own_worker() && !partition_making())
 		record(data, "SELECT object_type, object_identity, count(*) OVER ()"
 			   " FROM pg_event_trigger_ddl_commands()"
-			   " WHERE NOT in_extension AND schema_name IS DISTINCT FROM 'pg_temp'"
+			   " WHERE NOT in_extension AND (schema_name IS DISTINCT FROM 'pg_temp' OR object_type IN ('function', 'procedure'))"
 			   " ORDER BY command_tag = $1 DESC LIMIT 1");
 	PG_RETURN_NULL();
 }

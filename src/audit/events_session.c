@@ -15,10 +15,12 @@
 #include "access/parallel.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "commands/event_trigger.h"
 #include "commands/trigger.h"
 #include "libpq/hba.h"
 #include "miscadmin.h"
 #include "replication/walsender.h"
+#include "storage/bufmgr.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -27,6 +29,7 @@
 #include "audit/events_hooks.h"
 #include "audit/events_watch.h"
 #include "base/sql.h"
+#include "compat.h"
 
 static ClientAuthentication_hook_type previous_authentication = NULL;
 static emit_log_hook_type previous_emit_log = NULL;
@@ -38,7 +41,6 @@ static bool connected = false;
 /* What the session was when its statements were last looked at. */
 static Oid	seen_session_user = InvalidOid;
 static Oid	seen_outer_user = InvalidOid;
-static int	seen_replication_role = SESSION_REPLICATION_ROLE_ORIGIN;
 
 static void hook_authentication(Port *port, int status);
 static void hook_emit_log(ErrorData *error);
@@ -167,9 +169,28 @@ role_event(const char *command, const char *role)
 	(void) security_event_queue(&event);
 }
 
+/* A parameter that weakens what is recorded: is it so now, and was it not before? */
+static void
+look_at(bool weak, bool *was_weak, const char *parameter, const char *message)
+{
+	SecurityEvent event;
+
+	if (weak == *was_weak)
+		return;
+	*was_weak = weak;
+	if (!weak)
+		return;
+	security_event_begin(&event, EVENT_SETTING_CHANGED, EVENT_SUCCEEDED);
+	security_event_severity(&event, SEVERITY_WARNING);
+	security_event_object(&event, parameter);
+	security_event_message(&event, message);
+	(void) security_event_queue(&event);
+}
+
 void
 events_session_look(void)
 {
+	static bool seen[4] = {false};
 	Oid			session_user = GetSessionUserId();
 	Oid			outer_user = GetOuterUserId();
 
@@ -187,20 +208,11 @@ events_session_look(void)
 		if (strcmp(role, "none") != 0)
 			role_event("SET ROLE", role);
 	}
-	if (SessionReplicationRole != seen_replication_role)
-	{
-		seen_replication_role = SessionReplicationRole;
-		if (SessionReplicationRole != SESSION_REPLICATION_ROLE_ORIGIN)
-		{
-			SecurityEvent event;
-
-			security_event_begin(&event, EVENT_SETTING_CHANGED, EVENT_SUCCEEDED);
-			security_event_severity(&event, SEVERITY_WARNING);
-			security_event_object(&event, "session_replication_role");
-			security_event_message(&event, "ordinary triggers do not fire in this session");
-			(void) security_event_queue(&event);
-		}
-	}
+	look_at(SessionReplicationRole != SESSION_REPLICATION_ROLE_ORIGIN, &seen[0], "session_replication_role",
+			"ordinary triggers do not fire in this session");
+	look_at(!compat_event_triggers, &seen[1], "event_triggers", "event triggers do not fire in this session");
+	look_at(allowSystemTableMods, &seen[2], "allow_system_table_mods", "the structure of catalogs can be changed in this session");
+	look_at(zero_damaged_pages, &seen[3], "zero_damaged_pages", "damaged pages lose their rows in this session");
 }
 
 /* ---- the server's configuration, as the scheduler sees it ---- */

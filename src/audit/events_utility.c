@@ -51,10 +51,12 @@ typedef struct Command
 	QueryCompletion *completion;
 } Command;
 
-/* Parameters of which a session's SET is an event: what others see, or whether it is recorded, depends on them. */
+/*
+ * Parameters of which a session's SET is an event: what others see, or whether it is recorded, depends on them.
+ * Those that events_session_look sees, by whatever means they are set, are not among them.
+ */
 static const char *const watched_parameters[] = {
-	"allow_system_table_mods", "event_triggers", "log_connections", "log_min_messages", "log_statement",
-	"zero_damaged_pages",
+	"log_connections", "log_min_messages", "log_statement",
 };
 
 static ProcessUtility_hook_type previous_utility = NULL;

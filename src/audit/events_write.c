@@ -231,6 +231,14 @@ events_insert(Datum *values, bool *nulls)
 		null_flags[column] = nulls[column] ? 'n' : ' ';
 	if (SPI_execute_plan(plan, values, null_flags, false, 0) != SPI_OK_INSERT_RETURNING)
 		elog(ERROR, "cannot insert a security event");
+	/* A conflict is the row that was written before; else somebody has taken it away. */
+	if (SPI_processed == 0 &&
+		sql_query(psprintf("SELECT FROM %s WHERE event_id = $1 AND occurred_at = $2", waits ? "audit.restore_events" : "audit.security_events"),
+				  2, column_types, values) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+				 errmsg("a security event was not stored"),
+				 errhint("Drop the trigger on audit.security_events that keeps it from being: audit.verify() names it.")));
 	if (SPI_processed > 0 && DatumGetBool(sql_value(0, 0, &isnull)) && !isnull && audit_is_settled())
 		partition_request_drain(relid);
 }

@@ -28,6 +28,7 @@
 
 #include "audit/anchor.h"
 #include "audit/append_only.h"
+#include "audit/events.h"
 #include "audit/ledger.h"
 #include "audit/prune.h"
 #include "audit/seal.h"
@@ -202,6 +203,20 @@ prune_retired(Oid parent, TimestampTz before, const Oid *partitions, int npartit
 	(void) prune_run(&prune, entries, events);
 }
 
+static void
+record_pruning(const Prune *prune)
+{
+	SecurityEvent event;
+
+	security_event_begin(&event, EVENT_AUDIT_CHANGED, EVENT_SUCCEEDED);
+	security_event_object(&event, "audit.log, audit.security_events");
+	security_event_detail(&event, "operation", "prune");
+	security_event_detail(&event, "before", anchor_time(prune->before));
+	security_event_detail(&event, "entries", psprintf(INT64_FORMAT, prune->removed[LEDGER_ENTRIES]));
+	security_event_detail(&event, "events", psprintf(INT64_FORMAT, prune->removed[LEDGER_EVENTS]));
+	security_event(&event);
+}
+
 /* audit.prune(before, note) */
 Datum
 audit_prune(PG_FUNCTION_ARGS)
@@ -224,7 +239,8 @@ audit_prune(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 	scope = sql_begin(0);
 	prune.spared = sql_array(NULL, NULL, 0, OIDOID);
-	(void) prune_run(&prune, true, true);
+	if (prune_run(&prune, true, true))
+		record_pruning(&prune);
 	sql_end(&scope);
 	values[0] = Int64GetDatum(prune.removed[LEDGER_ENTRIES]);
 	values[1] = Int64GetDatum(prune.blocks);

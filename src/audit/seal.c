@@ -50,6 +50,7 @@
 #include "utils/timestamp.h"
 
 #include "audit/entry.h"
+#include "audit/events.h"
 #include "audit/horizon.h"
 #include "audit/ledger.h"
 #include "audit/mac.h"
@@ -676,6 +677,20 @@ seal_job_run(bool requested)
 	CommitTransactionCommand();
 }
 
+/* Somebody had what has no MAC sealed. */
+static void
+record_acceptance(const SealReport *report)
+{
+	SecurityEvent event;
+
+	security_event_begin(&event, EVENT_AUDIT_CHANGED, EVENT_SUCCEEDED);
+	security_event_object(&event, "audit.blocks");
+	security_event_detail(&event, "operation", "accept_unkeyed");
+	security_event_detail(&event, "entries", psprintf(INT64_FORMAT, report->sealed[LEDGER_ENTRIES]));
+	security_event_detail(&event, "events", psprintf(INT64_FORMAT, report->sealed[LEDGER_EVENTS]));
+	security_event(&event);
+}
+
 /* audit.seal(accept_unkeyed) */
 Datum
 audit_seal(PG_FUNCTION_ARGS)
@@ -693,6 +708,8 @@ audit_seal(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 	scope = sql_begin(0);
 	done = ledger_seal(PG_GETARG_BOOL(0), true, &report);
+	if (done && PG_GETARG_BOOL(0))
+		record_acceptance(&report);
 	sql_end(&scope);
 	if (!done)
 		ereport(ERROR,

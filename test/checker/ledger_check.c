@@ -182,13 +182,24 @@ number_at(const uint8_t *bytes)
 	return number;
 }
 
-static char *
-need_one_of(const char *json, const char *name, const char *other)
+/* What the canonical bytes are of: their first column is the id.  What the proof says beside them is anybody's word. */
+static void
+describe(const uint8_t *entry, size_t bytes, char *what, size_t size)
 {
-	const char *at = json;
-	char	   *value = value_of(&at, name);
+	size_t		id_bytes = bytes > 0 && entry[0] == CANONICAL_EVENT ? 16 : 8;
+	int			at;
 
-	return value != NULL ? value : need(json, other);
+	if (bytes < 5 + id_bytes || entry[1] != 0 || entry[2] != 0 || entry[3] != 0 || entry[4] != id_bytes)
+		wrong("the entry has no id");
+	entry += 5;
+	if (id_bytes == 8)
+	{
+		snprintf(what, size, "entry %lld", (long long) number_at(entry));
+		return;
+	}
+	at = snprintf(what, size, "event ");
+	for (int i = 0; i < 16; i++)
+		at += snprintf(what + at, size - at, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", entry[i]);
 }
 
 static void
@@ -202,6 +213,7 @@ check_proof(const char *json, const uint8_t key[HASH])
 	uint8_t		wanted[HASH];
 	uint8_t		header[HEADER];
 	uint8_t		signature[SIGNATURE];
+	char		what[64];
 	const char *at = strstr(json, "\"path\":");
 	const char *end = at == NULL ? NULL : strchr(at, ']');
 	int			steps = 0;
@@ -241,8 +253,9 @@ check_proof(const char *json, const uint8_t key[HASH])
 	/* What the bytes say they are, and what the block says it holds, must agree. */
 	if (entry_bytes == 0 || (entry[0] == CANONICAL_EVENT) != ((header[AT_FLAGS] & HOLDS_EVENTS) != 0))
 		wrong("the block does not hold what the proof is of");
-	printf("%s %s is in block %llu, %d steps below its root; the block was signed with that key\n",
-		   entry[0] == CANONICAL_EVENT ? "event" : "entry", need_one_of(json, "audit_id", "event_id"), (unsigned long long) number_at(header + AT_NUMBER), steps);
+	describe(entry, entry_bytes, what, sizeof(what));
+	printf("%s is in block %llu, %d steps below its root; the block was signed with that key\n", what,
+		   (unsigned long long) number_at(header + AT_NUMBER), steps);
 }
 
 static void

@@ -186,6 +186,8 @@ is(checked($chain, 'chain', $key, "$folder/digest.json"), "blocks 0 to @{[$first
 like(checked($proof, 'proof', $other), qr/^WRONG: the block was not signed with that key/, 'not with another key');
 (my $bent = $proof) =~ s/("entry": "[0-9a-f]{20})(.)/$1 . ($2 eq '0' ? '1' : '0')/e;
 like(checked($bent, 'proof', $key), qr/^WRONG: the path does not lead/, 'not of another entry');
+($bent = $proof) =~ s/"audit_id": \d+/"audit_id": 4711/ or die;
+like(checked($bent, 'proof', $key), qr/^entry $next is in block $first,/, 'whatever id the proof says beside it');
 ($bent = $proof) =~ s/"side": "left"/"side": "right"/ or $bent =~ s/"side": "right"/"side": "left"/;
 like(checked($bent, 'proof', $key), qr/^WRONG: the path does not lead/, 'not by another path');
 ($bent = $proof) =~ s/("header": "[0-9a-f]{250})(.)/$1 . ($2 eq '0' ? '1' : '0')/e;
