@@ -34,6 +34,14 @@ like($err, qr/cannot execute telemetry.run_maintenance\(\) in a read-only transa
 ($status, $out, $err) = $standby->psql('fleet', "\\set VERBOSITY verbose\nSELECT telemetry.submit('{\"droneId\": \"$drone\", \"timestamp\": \"2018-04-05T05:06:07Z\"}')");
 like($err, qr/25006: cannot store samples during recovery/, 'samples cannot be submitted there');
 
+# The audit trail: histories are whole there at once, and the ledger can be verified.
+$primary->safe_psql('fleet', "CREATE TABLE public.ship (ship_id integer PRIMARY KEY, name text); SELECT audit.enable('public.ship');
+	INSERT INTO public.ship SELECT n, 'ship' FROM generate_series(1, 1000) AS n; UPDATE public.ship SET name = 'boat'; UPDATE public.ship SET name = 'tug' WHERE ship_id = 7");
+$primary->wait_for_catchup($standby);
+is($standby->safe_psql('fleet', "SELECT min(n), max(n) FROM generate_series(1, 1000) AS i,
+	LATERAL (SELECT count(*) AS n FROM audit.row_history('public.ship', jsonb_build_object('ship_id', i))) AS h"), '2|3', 'histories are whole on the standby');
+is($standby->safe_psql('fleet', 'SELECT count(*) FROM audit.verify()'), '0', 'and the ledger is verified there');
+
 $primary->stop;
 $standby->promote;
 sentient_wait($standby, 'postgres',
@@ -46,6 +54,10 @@ is($standby->safe_psql('fleet', "SELECT telemetry.ingest('{\"droneId\": \"$drone
 is($standby->safe_psql('fleet', "SELECT telemetry.submit('{\"droneId\": \"$drone\", \"timestamp\": \"2018-06-05T05:06:07Z\"}')"),
 	'(1,0,0)', 'submitted, too');
 is($standby->safe_psql('fleet', "SELECT count(*) FROM telemetry.partitions WHERE state = 'past'"), '4', 'into partitions of their own');
+
+sentient_wait($standby, 'fleet', "SELECT runs > 1 FROM sentient_edge.workers WHERE worker = 'audit indexes' AND database = 'fleet'",
+	'the indexes of the audit trail are kept there now');
+is($standby->safe_psql('fleet', "SELECT count(*) FROM audit.row_history('public.ship', '{\"ship_id\": 7}')"), '3', 'and histories are what they were');
 
 unlike(slurp_file($standby->logfile), qr/PANIC|sentient_edge assertion/, 'no assertion failed');
 $standby->stop;
