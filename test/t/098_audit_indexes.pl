@@ -1,4 +1,4 @@
-# 097_audit_indexes.pl
+# 098_audit_indexes.pl
 #		The indexes of audit.log: histories are whole at any time, be their entries in the
 #		pending list, sorted in, or both; and the scheduler's care for the indexes.
 
