@@ -134,22 +134,31 @@ GRANT EXECUTE ON FUNCTION audit.trigger_columns(oid) TO sentient_admin;
 
 CREATE VIEW audit.audited_tables AS
 SELECT coalesce(a.table_id, t.tgrelid::regclass) AS table_name,
-	CASE WHEN t.oid IS NULL OR s.oid IS NULL THEN 'missing'
-		 WHEN t.tgenabled OPERATOR(pg_catalog.=) 'A' AND s.tgenabled OPERATOR(pg_catalog.=) 'A' THEN 'captured'
+	CASE WHEN t.oid IS NULL OR s.oid IS NULL OR p.missing THEN 'missing'
+		 WHEN t.tgenabled = 'A' AND s.tgenabled = 'A' AND NOT p.suspended THEN 'captured'
 		 ELSE 'suspended' END AS state,
 	c.exclude, c.mask, a.enabled_at, a.enabled_by
   FROM audit.targets a
   FULL JOIN (SELECT * FROM pg_catalog.pg_trigger
-			  WHERE tgname OPERATOR(pg_catalog.=) 'sentient_audit_row' AND tgparentid OPERATOR(pg_catalog.=) 0::oid
-				AND tgfoid OPERATOR(pg_catalog.=) 'audit.capture_row()'::regprocedure) t
-		 ON t.tgrelid OPERATOR(pg_catalog.=) a.table_id::oid
-  LEFT JOIN pg_catalog.pg_trigger s ON s.tgrelid OPERATOR(pg_catalog.=) coalesce(a.table_id::oid, t.tgrelid)
-		AND s.tgname OPERATOR(pg_catalog.=) 'sentient_audit_truncate'
-		AND s.tgfoid OPERATOR(pg_catalog.=) 'audit.capture_truncate()'::regprocedure
-  LEFT JOIN LATERAL audit.trigger_columns(t.oid) c ON true;
+			  WHERE tgname = 'sentient_audit_row' AND tgparentid = 0 AND tgfoid = 'audit.capture_row()'::regprocedure) t
+		 ON t.tgrelid = a.table_id::oid
+  LEFT JOIN pg_catalog.pg_trigger s ON s.tgrelid = coalesce(a.table_id::oid, t.tgrelid)
+		AND s.tgname = 'sentient_audit_truncate' AND s.tgfoid = 'audit.capture_truncate()'::regprocedure
+  LEFT JOIN LATERAL audit.trigger_columns(t.oid) c ON true
+ CROSS JOIN LATERAL (
+	-- Its partitions', which have triggers of their own.
+	WITH RECURSIVE part (id) AS (
+		SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class r ON r.oid = i.inhrelid AND r.relispartition
+		 WHERE i.inhparent = coalesce(a.table_id::oid, t.tgrelid)
+		UNION ALL SELECT i.inhrelid FROM part JOIN pg_catalog.pg_inherits i ON i.inhparent = part.id
+	)
+	SELECT coalesce(pg_catalog.bool_or(o.oid IS NULL), false) AS missing, coalesce(pg_catalog.bool_or(o.tgenabled <> 'A'), false) AS suspended
+	  FROM part JOIN pg_catalog.pg_class r ON r.oid = part.id AND r.relkind IN ('r', 'p')
+	 CROSS JOIN (VALUES ('audit.capture_row()'::regprocedure), ('audit.capture_truncate()'::regprocedure)) f (id)
+	  LEFT JOIN pg_catalog.pg_trigger o ON o.tgrelid = part.id AND o.tgfoid = f.id) p;
 COMMENT ON VIEW audit.audited_tables IS 'Tables that are audited, or should be';
 COMMENT ON COLUMN audit.audited_tables.table_name IS 'The table';
-COMMENT ON COLUMN audit.audited_tables.state IS 'captured; suspended: a trigger is disabled, or does not fire for session_replication_role = replica, as during a restore; missing: a trigger was dropped';
+COMMENT ON COLUMN audit.audited_tables.state IS 'captured; suspended: a trigger of the table or a partition is disabled, or does not fire for session_replication_role = replica, as during a restore; missing: one was dropped, replaced or renamed';
 COMMENT ON COLUMN audit.audited_tables.exclude IS 'Columns that entries leave out';
 COMMENT ON COLUMN audit.audited_tables.mask IS 'Columns whose values entries do not show';
 COMMENT ON COLUMN audit.audited_tables.enabled_at IS 'Since when, or when a dump was restored';

@@ -130,6 +130,9 @@ COMMENT ON FUNCTION audit.record_ddl() IS 'Event trigger (ddl_command_end): reco
 CREATE FUNCTION audit.record_drop() RETURNS event_trigger
 	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'record_drop';
 COMMENT ON FUNCTION audit.record_drop() IS 'Event trigger (sql_drop): records dropped objects as security events, and forgets watched tables that are gone.';
+CREATE FUNCTION audit.record_rewrite() RETURNS event_trigger
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'record_rewrite';
+COMMENT ON FUNCTION audit.record_rewrite() IS 'Event trigger (table_rewrite): records as a security event that rows of an audited table are rewritten, which makes no entries.';
 
 CREATE EVENT TRIGGER sentient_edge_record_ddl ON ddl_command_end EXECUTE FUNCTION audit.record_ddl();
 COMMENT ON EVENT TRIGGER sentient_edge_record_ddl IS 'Records DDL as security events';
@@ -137,3 +140,6 @@ CREATE EVENT TRIGGER sentient_edge_record_drop ON sql_drop EXECUTE FUNCTION audi
 COMMENT ON EVENT TRIGGER sentient_edge_record_drop IS 'Records dropped objects as security events';
 ALTER EVENT TRIGGER sentient_edge_record_ddl ENABLE ALWAYS;
 ALTER EVENT TRIGGER sentient_edge_record_drop ENABLE ALWAYS;
+CREATE EVENT TRIGGER sentient_edge_record_rewrite ON table_rewrite EXECUTE FUNCTION audit.record_rewrite();
+COMMENT ON EVENT TRIGGER sentient_edge_record_rewrite IS 'Records as security events that rows of audited tables are rewritten';
+ALTER EVENT TRIGGER sentient_edge_record_rewrite ENABLE ALWAYS;

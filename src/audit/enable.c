@@ -37,6 +37,7 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "audit/events_capture.h"
 #include "audit/table_trigger.h"
 #include "audit/targets.h"
 #include "base/sql.h"
@@ -71,7 +72,9 @@ audit_enable(PG_FUNCTION_ARGS)
 	SqlScope	scope;
 	Oid			types[2] = {OIDOID, TEXTOID};
 	Datum		values[2];
-	uint64		unchanged;
+	bool		had;
+	bool		same;
+	bool		isnull;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		ereport(ERROR,
@@ -96,13 +99,19 @@ audit_enable(PG_FUNCTION_ARGS)
 	scope = sql_begin(0);
 	values[0] = ObjectIdGetDatum(relid);
 	values[1] = CStringGetTextDatum(arguments);
-	unchanged = sql_query("SELECT FROM pg_trigger t, audit.targets a"
-						  " WHERE t.tgrelid = $1 AND a.table_id = $1 AND t.tgname = '" TARGET_ROW_TRIGGER "'"
-						  "   AND t.tgenabled = 'A' AND right(pg_get_triggerdef(t.oid), length($2) + 2) = '(' || $2 || ')'"
-						  "   AND EXISTS (SELECT FROM pg_trigger s WHERE s.tgrelid = $1"
-						  "               AND s.tgname = '" TARGET_TRUNCATE_TRIGGER "' AND s.tgenabled = 'A')",
-						  2, types, values);
-	if (unchanged == 0)
+	had = sql_query("SELECT right(pg_get_triggerdef(t.oid), length($2) + 2) = '(' || $2 || ')', a.state = 'captured' AND a.enabled_at IS NOT NULL"
+					" FROM pg_trigger t JOIN audit.audited_tables a ON a.table_name = $1"
+					" WHERE t.tgrelid = $1 AND t.tgname = '" TARGET_ROW_TRIGGER "' AND t.tgfoid = 'audit.capture_row()'::regprocedure",
+					2, types, values) > 0;
+	same = had && DatumGetBool(sql_value(0, 0, &isnull));
+	if (same && DatumGetBool(sql_value(0, 1, &isnull)))
+	{
+		sql_end(&scope);
+		PG_RETURN_BOOL(false);
+	}
+
+	events_capture_expect(true);
+	PG_TRY();
 	{
 		drop_triggers(relid);
 		(void) sql_query(psprintf("CREATE TRIGGER " TARGET_ROW_TRIGGER " AFTER INSERT OR UPDATE OR DELETE ON %s"
@@ -112,13 +121,22 @@ audit_enable(PG_FUNCTION_ARGS)
 		(void) sql_query(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER " TARGET_ROW_TRIGGER
 								  ", ENABLE ALWAYS TRIGGER " TARGET_TRUNCATE_TRIGGER, table), 0, NULL, NULL);
 		truncate_triggers_follow(relid);
-		values[1] = CStringGetTextDatum(GetUserNameFromId(scope.user, false));
-		(void) sql_query("INSERT INTO audit.targets (table_id, enabled_by) VALUES ($1, $2)"
-						 " ON CONFLICT (table_id) DO UPDATE SET enabled_by = EXCLUDED.enabled_by, enabled_at = EXCLUDED.enabled_at",
-						 2, types, values);
 	}
+	PG_FINALLY();
+	{
+		events_capture_expect(false);
+	}
+	PG_END_TRY();
+	values[1] = CStringGetTextDatum(GetUserNameFromId(scope.user, false));
+	(void) sql_query("INSERT INTO audit.targets (table_id, enabled_by) VALUES ($1, $2)"
+					 " ON CONFLICT (table_id) DO UPDATE SET enabled_by = EXCLUDED.enabled_by, enabled_at = EXCLUDED.enabled_at",
+					 2, types, values);
+	if (had && !same)
+		events_capture_changed(relid, false, "enable", "what is captured was changed", exclude, mask);
+	else
+		events_capture_changed(relid, true, "enable", "changes are captured", exclude, mask);
 	sql_end(&scope);
-	PG_RETURN_BOOL(unchanged == 0);
+	PG_RETURN_BOOL(true);
 }
 
 /*
@@ -143,8 +161,20 @@ audit_disable(PG_FUNCTION_ARGS)
 
 	scope = sql_begin(0);
 	had = has_trigger(relid, false);
-	drop_triggers(relid);
-	had |= sql_query("DELETE FROM audit.targets WHERE table_id = $1 RETURNING 1", 1, types, values) > 0;
+	events_capture_expect(true);
+	PG_TRY();
+	{
+		drop_triggers(relid);
+	}
+	PG_FINALLY();
+	{
+		events_capture_expect(false);
+	}
+	PG_END_TRY();
+	if (sql_query("DELETE FROM audit.targets WHERE table_id = $1 RETURNING 1", 1, types, values) > 0)
+		had = true;
+	if (had)
+		events_capture_changed(relid, false, "disable", "changes are no longer captured", NULL, NULL);
 	sql_end(&scope);
 	PG_RETURN_BOOL(had);
 }
@@ -303,7 +333,8 @@ drop_triggers(Oid relid)
 	Datum		values[1] = {ObjectIdGetDatum(relid)};
 	uint64		n = sql_query("SELECT format('DROP TRIGGER %I ON %s', t.tgname, t.tgrelid::regclass), t.tgrelid"
 							  " FROM pg_trigger t WHERE t.tgparentid = 0 AND NOT t.tgisinternal"
-							  "  AND t.tgname IN ('" TARGET_ROW_TRIGGER "', '" TARGET_TRUNCATE_TRIGGER "')"
+							  "  AND (t.tgname IN ('" TARGET_ROW_TRIGGER "', '" TARGET_TRUNCATE_TRIGGER "')"
+							  "   OR t.tgfoid IN ('audit.capture_row()'::regprocedure, 'audit.capture_truncate()'::regprocedure))"
 							  "  AND t.tgrelid IN (SELECT $1 UNION SELECT relid FROM pg_partition_tree($1))"
 							  " ORDER BY t.tgrelid, t.tgname", 1, types, values);
 	char	  **commands = palloc(sizeof(char *) * Max(n, 1));

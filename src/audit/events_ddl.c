@@ -23,6 +23,7 @@
 #include "utils/builtins.h"
 
 #include "audit/events.h"
+#include "audit/events_capture.h"
 #include "audit/events_hooks.h"
 #include "base/sql.h"
 #include "compat.h"
@@ -49,8 +50,8 @@ check_call(FunctionCallInfo fcinfo, const char *function)
 }
 
 /* Has a dump begun to restore audit.log, and is not done yet? */
-static bool
-restoring(void)
+bool
+events_restoring(void)
 {
 	return sql_query("SELECT FROM sentient_edge.managed_tables"
 					 " WHERE table_name = 'audit.log' AND restored_at IS NOT NULL", 0, NULL, NULL) > 0;
@@ -91,7 +92,7 @@ record(const EventTriggerData *data, const char *query)
 	identity = sql_string(0, 1);
 	others = sql_string(0, 2);
 	security_event_begin(&event, type_of(tag, object_type), EVENT_SUCCEEDED);
-	if (restoring())
+	if (events_restoring())
 	{
 		/* Whoever restores makes this table. */
 		if (identity != NULL && strcmp(identity, "audit.log") == 0 && strcmp(tag, "CREATE TABLE") == 0)
@@ -121,10 +122,13 @@ record_ddl(PG_FUNCTION_ARGS)
 	const EventTriggerData *data = check_call(fcinfo, "record_ddl");
 
 	if (!creating_extension && !IsBinaryUpgrade && !own_worker() && !partition_making())
+	{
 		record(data, "SELECT object_type, object_identity, count(*) OVER ()"
 			   " FROM pg_event_trigger_ddl_commands()"
 			   " WHERE NOT in_extension AND (schema_name IS DISTINCT FROM 'pg_temp' OR object_type IN ('function', 'procedure'))"
 			   " ORDER BY command_tag = $1 DESC LIMIT 1");
+		events_capture_command(data);
+	}
 	PG_RETURN_NULL();
 }
 
@@ -136,10 +140,13 @@ record_drop(PG_FUNCTION_ARGS)
 
 	/* What workers drop, retention has dropped: that is told. */
 	if (!creating_extension && !IsBinaryUpgrade && !partition_making() && !partition_housekeeping())
+	{
 		record(data, "WITH forgotten AS (DELETE FROM audit.watched_tables w USING pg_event_trigger_dropped_objects() d"
 			   "  WHERE d.classid = 'pg_class'::regclass AND d.objid = w.watched_table RETURNING 1)"
 			   " SELECT d.object_type, d.object_identity, count(*) OVER () + 0 * (SELECT count(*) FROM forgotten)"
 			   " FROM pg_event_trigger_dropped_objects() d"
 			   " WHERE d.original AND NOT d.is_temporary AND $1 IS NOT NULL LIMIT 1");
+		events_capture_dropped(data);
+	}
 	PG_RETURN_NULL();
 }

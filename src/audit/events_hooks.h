@@ -47,6 +47,9 @@ extern void events_error_recorded(void);
 /* The error, if there was one, is over: a transaction or subtransaction has ended. */
 extern void events_error_forgotten(bool transaction_ended);
 
+/* Is a dump being restored?  Inside a scope of sql_begin. */
+extern bool events_restoring(void);
+
 /* What a GRANT or REVOKE is about: objects, grantees, privileges. */
 extern void events_describe_grant(SecurityEvent *event, const GrantStmt *statement);
 

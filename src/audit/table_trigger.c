@@ -25,6 +25,7 @@
 #include "utils/rel.h"
 
 #include "audit/capture.h"
+#include "audit/events_capture.h"
 #include "audit/log_write.h"
 #include "audit/table_trigger.h"
 #include "audit/targets.h"
@@ -158,7 +159,16 @@ truncate_triggers_follow(Oid relid)
 				  " WHERE NOT EXISTS (SELECT FROM pg_trigger o WHERE o.tgrelid = p.child AND o.tgname = t.tgname)"
 				  "   AND EXISTS (SELECT FROM pg_class c WHERE c.oid = p.child AND c.relispartition)",
 				  1, types, values);
-	run_commands(n);
+	events_capture_expect(true);
+	PG_TRY();
+	{
+		run_commands(n);
+	}
+	PG_FINALLY();
+	{
+		events_capture_expect(false);
+	}
+	PG_END_TRY();
 }
 
 /*
