@@ -4,7 +4,7 @@
  *
  * A table is audited by two triggers, one for rows and one for TRUNCATE, that
  * fire whatever session_replication_role says.  audit.targets notes which tables
- * are to have them, so that their absence shows.  Both functions take
+ * are to have them, so that their absence shows.  What changes is a security event.  Both functions take
  * ShareRowExclusiveLock on the table, as CREATE TRIGGER does, and on its
  * partitions.  The caller must own the table or be a member of sentient_admin;
  * what is done then is done as the extension's owner.

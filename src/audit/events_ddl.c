@@ -7,6 +7,7 @@
  * event cannot be written fails.  Not recorded are temporary objects, but for
  * functions, which may act as their owner; what the script of an extension does; and
  * what the extension's own maintenance makes.
+ * What a command does to the capture of a table is told besides (events_capture.c).
  * That a dump is being restored is an event; its commands, and whatever else comes
  * until the restore has ended, are recorded as ever, and say so.
  */
