@@ -340,6 +340,20 @@ check_triggers(Verify *verify)
 		verify_finding(verify, "capture_off", NO_BLOCK, NO_ENTRY, "changes of %s are not captured: its triggers are %s",
 					   sql_string(row, 0), sql_string(row, 1));
 
+	/* Partitions have triggers of their own. */
+	n = ledger_read("WITH RECURSIVE part (id) AS (SELECT i.inhrelid FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid AND c.relispartition"
+					" WHERE i.inhparent IN (SELECT table_id::oid FROM audit.targets UNION SELECT tgrelid FROM pg_trigger"
+					"  WHERE tgparentid = 0 AND tgfoid = 'audit.capture_row()'::regprocedure)"
+					" UNION ALL SELECT i.inhrelid FROM part JOIN pg_inherits i ON i.inhparent = part.id)"
+					" SELECT part.id::regclass::text, CASE WHEN bool_or(t.oid IS NULL) THEN 'missing' ELSE 'suspended' END"
+					" FROM part JOIN pg_class c ON c.oid = part.id AND c.relkind IN ('r', 'p')"
+					" CROSS JOIN (VALUES ('audit.capture_row()'::regprocedure), ('audit.capture_truncate()'::regprocedure)) AS f (id)"
+					" LEFT JOIN pg_trigger t ON t.tgrelid = part.id AND t.tgfoid = f.id"
+					" WHERE t.oid IS NULL OR t.tgenabled <> 'A' GROUP BY part.id ORDER BY 1");
+	for (uint64 row = 0; row < n; row++)
+		verify_finding(verify, "capture_off", NO_BLOCK, NO_ENTRY, "changes of partition %s are not captured: its triggers are %s",
+					   sql_string(row, 0), sql_string(row, 1));
+
 	/* pg_partition_tree does not go by the snapshot: it would name partitions whose triggers are not seen yet. */
 	n = ledger_read("WITH RECURSIVE r (id) AS (SELECT unnest('{audit.log,audit.security_events,audit.restore_events,audit.blocks,audit.anchors}'::regclass[])"
 					" UNION ALL SELECT i.inhrelid::regclass FROM r JOIN pg_inherits i ON i.inhparent = r.id)"
@@ -368,14 +382,16 @@ check_code(Verify *verify)
 	n = ledger_read("SELECT f.name, f.finding FROM (VALUES ('audit.capture_row()', 'audit_capture_row', 'capture_off'),"
 					" ('audit.capture_truncate()', 'audit_capture_truncate', 'capture_off'), ('audit.note_drops()', 'audit_note_drops', 'capture_off'),"
 					" ('audit.follow_partitions()', 'audit_follow_partitions', 'capture_off'), ('audit.record_ddl()', 'record_ddl', 'capture_off'),"
-					" ('audit.record_drop()', 'record_drop', 'capture_off'), ('audit.append_only()', 'audit_append_only', 'protection_off')) AS f (name, symbol, finding)"
+					" ('audit.record_drop()', 'record_drop', 'capture_off'), ('audit.record_rewrite()', 'record_rewrite', 'capture_off'),"
+					" ('audit.append_only()', 'audit_append_only', 'protection_off')) AS f (name, symbol, finding)"
 					" WHERE NOT EXISTS (SELECT FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang WHERE p.oid = to_regprocedure(f.name)"
 					" AND l.lanname = 'c' AND p.probin = '$libdir/sentient_edge' AND p.prosrc = f.symbol) ORDER BY 1");
 	for (uint64 row = 0; row < n; row++)
 		verify_finding(verify, sql_string(row, 1), NO_BLOCK, NO_ENTRY, "function %s was replaced or dropped", sql_string(row, 0));
 
 	n = ledger_read("SELECT f.name FROM (VALUES ('sentient_edge_note_drops', 'audit.note_drops()'), ('sentient_edge_follow_partitions', 'audit.follow_partitions()'),"
-					" ('sentient_edge_record_ddl', 'audit.record_ddl()'), ('sentient_edge_record_drop', 'audit.record_drop()')) AS f (name, function)"
+					" ('sentient_edge_record_ddl', 'audit.record_ddl()'), ('sentient_edge_record_drop', 'audit.record_drop()'),"
+					" ('sentient_edge_record_rewrite', 'audit.record_rewrite()')) AS f (name, function)"
 					" WHERE NOT EXISTS (SELECT FROM pg_event_trigger t WHERE t.evtname = f.name AND t.evtenabled = 'A'"
 					" AND t.evtfoid = to_regprocedure(f.function) AND (t.evttags IS NULL OR f.name = 'sentient_edge_follow_partitions')) ORDER BY 1");
 	for (uint64 row = 0; row < n; row++)
