@@ -561,6 +561,9 @@ CREATE TRIGGER sample_inserted AFTER INSERT ON telemetry.drone_telemetry
     FOR EACH ROW EXECUTE FUNCTION telemetry.after_insert_sample();
 CREATE TRIGGER samples_inserted AFTER INSERT ON telemetry.drone_telemetry
     FOR EACH STATEMENT EXECUTE FUNCTION telemetry.after_insert_samples();
+-- by its name before the next two
+CREATE TRIGGER samples_also_inserted AFTER UPDATE OR DELETE ON telemetry.drone_telemetry
+    FOR EACH STATEMENT EXECUTE FUNCTION telemetry.after_insert_samples();
 CREATE TRIGGER samples_updated AFTER UPDATE ON telemetry.drone_telemetry
     REFERENCING OLD TABLE AS old_samples NEW TABLE AS new_samples
     FOR EACH STATEMENT EXECUTE FUNCTION telemetry.after_change_samples();

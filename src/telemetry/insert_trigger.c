@@ -711,7 +711,9 @@ insert_trigger_settle(Relation parent)
 }
 
 /*
- * telemetry.after_insert_samples(): the statement trigger.
+ * telemetry.after_insert_samples(): the statement trigger.  It is one of UPDATE and
+ * DELETE as well: MERGE and ON CONFLICT DO UPDATE fire those first, and what they
+ * insert has to count before drone_latest is made anew from the table.
  */
 Datum
 telemetry_after_insert_samples(PG_FUNCTION_ARGS)
@@ -721,13 +723,18 @@ telemetry_after_insert_samples(PG_FUNCTION_ARGS)
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
 		!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
 		!TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event) ||
-		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
+		TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event) ||
 		trigger->tg_relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("after_insert_samples must be an AFTER INSERT statement trigger of the partitioned table")));
+				 errmsg("after_insert_samples must be an AFTER statement trigger of the partitioned table")));
 
 	while (have_noted() && !noted->held)
 		settle_innermost(trigger->tg_relation);
+	if (have_noted() && !TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+	{
+		settle_innermost(trigger->tg_relation);
+		insert_trigger_hold();
+	}
 	return PointerGetDatum(NULL);
 }

@@ -1,6 +1,6 @@
 -- Alerts: what comes with the extension, who may do what.
 BEGIN;
-SELECT plan(31);
+SELECT plan(35);
 
 SELECT results_eq($$SELECT name, metric, comparison, threshold, severity, enabled FROM telemetry.alert_rules WHERE is_builtin ORDER BY threshold DESC$$,
 	$$VALUES ('battery low', 'battery_percentage', '<', 15::float8, 'warning', true), ('link loss', 'link_silence_s', '>', 10, 'critical', true),
@@ -50,6 +50,38 @@ INSERT INTO core.drones (drone_id, call_sign, drone_type) VALUES ('a1e76000-0000
 SELECT telemetry.ingest('{"drone_id": "a1e76000-0000-4000-8000-000000000002", "timestamp": "2025-04-01T10:00:00Z", "altitude_m": 120}');
 SELECT results_eq($$SELECT name FROM telemetry.real_time_alerts a JOIN telemetry.alert_rules USING (rule_id) WHERE a.drone_id = 'a1e76000-0000-4000-8000-000000000002'$$,
 	$$VALUES ('pgtap type')$$, 'what a drone was said to be in a transaction that was rolled back is forgotten');
+
+-- statements that change samples and insert others: what is inserted alerts
+CREATE FUNCTION pg_temp.opened_at() RETURNS timestamptz[] LANGUAGE sql AS $$
+	SELECT array_agg(opened_at ORDER BY opened_at) FROM telemetry.real_time_alerts a JOIN telemetry.alert_rules USING (rule_id)
+	WHERE a.drone_id = 'a1e76000-0000-4000-8000-000000000002' AND name = 'pgtap type' AND opened_at > '2025-04-02'
+$$;
+INSERT INTO telemetry.drone_telemetry (drone_id, recorded_at, altitude_m) VALUES ('a1e76000-0000-4000-8000-000000000002', '2025-04-02 00:00+00', 5);
+INSERT INTO telemetry.drone_telemetry (drone_id, recorded_at, altitude_m)
+VALUES ('a1e76000-0000-4000-8000-000000000002', '2025-04-02 00:00+00', 6), ('a1e76000-0000-4000-8000-000000000002', '2025-04-02 00:01+00', 121)
+ON CONFLICT (drone_id, recorded_at) DO UPDATE SET altitude_m = excluded.altitude_m;
+SELECT is(pg_temp.opened_at(), '{2025-04-02 00:01+00}', 'ON CONFLICT DO UPDATE');
+INSERT INTO telemetry.drone_telemetry (drone_id, recorded_at, altitude_m) VALUES ('a1e76000-0000-4000-8000-000000000002', '2025-04-02 00:02+00', 5);
+MERGE INTO telemetry.drone_telemetry t
+USING (VALUES ('a1e76000-0000-4000-8000-000000000002'::uuid, timestamptz '2025-04-02 00:00+00', 6::real), ('a1e76000-0000-4000-8000-000000000002', '2025-04-02 00:01+00', 7),
+	('a1e76000-0000-4000-8000-000000000002', '2025-04-02 00:03+00', 122)) AS n (drone_id, recorded_at, altitude_m) ON t.drone_id = n.drone_id AND t.recorded_at = n.recorded_at
+WHEN MATCHED AND n.altitude_m = 7 THEN DELETE
+WHEN MATCHED THEN UPDATE SET altitude_m = n.altitude_m
+WHEN NOT MATCHED THEN INSERT (drone_id, recorded_at, altitude_m) VALUES (n.drone_id, n.recorded_at, n.altitude_m);
+SELECT is(pg_temp.opened_at(), '{2025-04-02 00:01+00,2025-04-02 00:03+00}', 'MERGE');
+CREATE FUNCTION pgtap_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	UPDATE telemetry.drone_telemetry SET altitude_m = altitude_m + 1 WHERE drone_id = NEW.drone_id AND recorded_at = '2025-04-02 00:00+00';
+	RETURN NULL;
+END $$;
+CREATE TRIGGER thereafter AFTER INSERT ON telemetry.drone_telemetry FOR EACH ROW EXECUTE FUNCTION pgtap_change();
+SELECT telemetry.ingest('[{"drone_id": "a1e76000-0000-4000-8000-000000000002", "timestamp": "2025-04-02T00:04:00Z", "altitude_m": 5},
+	{"drone_id": "a1e76000-0000-4000-8000-000000000002", "timestamp": "2025-04-02T00:05:00Z", "altitude_m": 123},
+	{"drone_id": "a1e76000-0000-4000-8000-000000000002", "timestamp": "2025-04-02T00:06:00Z", "altitude_m": 5}]');
+SELECT is(pg_temp.opened_at(), '{2025-04-02 00:01+00,2025-04-02 00:03+00,2025-04-02 00:05+00}', 'an UPDATE in a trigger of the user''s');
+SELECT results_eq($$SELECT recorded_at, samples_received, alert_states FROM telemetry.drone_latest WHERE drone_id = 'a1e76000-0000-4000-8000-000000000002'$$,
+	$$VALUES (timestamptz '2025-04-02 00:06+00', 8::bigint, 0)$$, 'the latest state is the newest sample''s');
+DROP TRIGGER thereafter ON telemetry.drone_telemetry;
 
 SET LOCAL ROLE sentient_viewer;
 SELECT throws_ok($$SELECT telemetry.acknowledge_alert(gen_random_uuid())$$, '42501', NULL, 'a viewer does not acknowledge');
