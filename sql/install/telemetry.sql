@@ -468,6 +468,11 @@ SELECT pg_catalog.pg_extension_config_dump('telemetry.flight_paths', '');
 -- Plain INSERT, COPY, UPDATE, DELETE and TRUNCATE keep the latest state as well.
 --
 
+CREATE FUNCTION telemetry.before_insert_samples() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'telemetry_before_insert_samples';
+COMMENT ON FUNCTION telemetry.before_insert_samples() IS
+  'Statement trigger of telemetry.drone_telemetry: notes that the rows to come are inserted, and not moved by an UPDATE; not to be called';
+
 CREATE FUNCTION telemetry.after_insert_sample() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'telemetry_after_insert_sample';
 COMMENT ON FUNCTION telemetry.after_insert_sample() IS
@@ -476,7 +481,7 @@ COMMENT ON FUNCTION telemetry.after_insert_sample() IS
 CREATE FUNCTION telemetry.after_insert_samples() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'telemetry_after_insert_samples';
 COMMENT ON FUNCTION telemetry.after_insert_samples() IS
-  'Statement trigger of telemetry.drone_telemetry: checks that the drones exist (23503), brings telemetry.drone_latest up to date and opens and clears alerts; not to be called';
+  'Statement trigger of telemetry.drone_telemetry, after INSERT and, for those that insert as well, UPDATE and DELETE: checks that the drones exist (23503), brings telemetry.drone_latest up to date and opens and clears alerts; not to be called';
 
 CREATE FUNCTION telemetry.rebuild_latest(drone_ids uuid[] DEFAULT NULL) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -557,6 +562,8 @@ END $$;
 COMMENT ON FUNCTION telemetry.after_change_samples() IS
   'Statement trigger of telemetry.drone_telemetry: has an UPDATE obey the accepted window (22008), and rebuilds telemetry.drone_latest from the samples that are left after UPDATE, DELETE or TRUNCATE; not to be called';
 
+CREATE TRIGGER samples_to_insert BEFORE INSERT ON telemetry.drone_telemetry
+    FOR EACH STATEMENT EXECUTE FUNCTION telemetry.before_insert_samples();
 CREATE TRIGGER sample_inserted AFTER INSERT ON telemetry.drone_telemetry
     FOR EACH ROW EXECUTE FUNCTION telemetry.after_insert_sample();
 CREATE TRIGGER samples_inserted AFTER INSERT ON telemetry.drone_telemetry

@@ -19,11 +19,14 @@
  * partitioned table off its multi-insert path and copies every row once more.
  *
  * What was noted lives until the statement trigger, or until the subtransaction
- * that noted it is rolled back.  When ingest.c stores rows through the executor,
+ * that noted it is rolled back.  MERGE and ON CONFLICT DO UPDATE fire the triggers
+ * of UPDATE and DELETE first, which make drone_latest anew from the table: what was
+ * inserted has to count before that.  When ingest.c stores rows through the executor,
  * each by a statement of its own, it waits for the last of them: a drone's row of
  * drone_latest is changed once.  What was noted may name rows that are not there in the end:
- * an UPDATE that moves a row to another partition fires the row trigger, too,
- * and rows that are inserted straight into a partition are never asked for.
+ * an UPDATE that moves a row to another partition fires the row trigger, too, but
+ * not the one before the statement, which tells an INSERT from it; and rows that are
+ * inserted straight into a partition are never asked for.
  */
 #include "postgres.h"
 
@@ -56,6 +59,7 @@
 #include "telemetry/latest.h"
 #include "telemetry/watch.h"
 
+PG_FUNCTION_INFO_V1(telemetry_before_insert_samples);
 PG_FUNCTION_INFO_V1(telemetry_after_insert_sample);
 PG_FUNCTION_INFO_V1(telemetry_after_insert_samples);
 
@@ -117,7 +121,8 @@ typedef struct NotedRows
 	AttrNumber	recorded_at_attno;
 	bool		used_default;	/* rows went to the default partition */
 	bool		held;			/* not for the statement trigger */
-	const AlertRules *rules;
+	int			inserting;		/* statements under way that insert: an UPDATE merely moves rows */
+	const AlertRules *rules;	/* NULL before the first row */
 	int			nmetrics;		/* columns that the rules need: */
 	int			metrics[SAMPLE_NCOLUMNS];
 	AttrNumber	metric_attnos[SAMPLE_NCOLUMNS]; /* in the last partition */
@@ -176,7 +181,6 @@ static void
 begin_noting(void)
 {
 	static bool registered = false;
-	const SentientSettings *settings = settings_get();
 	MemoryContext context;
 	NotedRows  *rows;
 
@@ -190,10 +194,22 @@ begin_noting(void)
 	rows = MemoryContextAllocZero(context, sizeof(NotedRows));
 	rows->context = context;
 	rows->drones = newest_create(context, 256, NULL);
-	rows->accept_from = settings->accept_from;
-	rows->accept_until = GetCurrentTimestamp() + settings->accept_ahead_us;
 	rows->subid = GetCurrentSubTransactionId();
 	rows->outer = noted;
+	noted = rows;
+}
+
+/*
+ * The window and the rules that hold for the rows: as they are when the first of
+ * them is noted, which for a COPY is after the last has come.
+ */
+static void
+begin_rows(NotedRows *rows)
+{
+	const SentientSettings *settings = settings_get();
+
+	rows->accept_from = settings->accept_from;
+	rows->accept_until = GetCurrentTimestamp() + settings->accept_ahead_us;
 	rows->rules = alert_rules_get();
 	for (int column = SAMPLE_FIRST_NUMBER; column <= SAMPLE_LAST_NUMBER; column++)
 	{
@@ -201,7 +217,6 @@ begin_noting(void)
 			rows->metrics[rows->nmetrics++] = column;
 	}
 	rows->kept_size = MAXALIGN(offsetof(KeptRow, values) + sizeof(double) * rows->nmetrics);
-	noted = rows;
 }
 
 /*
@@ -309,6 +324,27 @@ watch_row(NewestTime *newest, HeapTuple row, TupleDesc desc, TimestampTz recorde
 }
 
 /*
+ * telemetry.before_insert_samples(): the trigger before a statement that inserts.
+ */
+Datum
+telemetry_before_insert_samples(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event) ||
+		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("before_insert_samples must be a BEFORE INSERT statement trigger")));
+	if (!have_noted())
+		begin_noting();
+	noted->inserting++;
+	return PointerGetDatum(NULL);
+}
+
+/*
  * telemetry.after_insert_sample(): the row trigger.
  */
 Datum
@@ -331,6 +367,8 @@ telemetry_after_insert_sample(PG_FUNCTION_ARGS)
 				 errmsg("after_insert_sample must be an AFTER INSERT row trigger")));
 	if (!have_noted())
 		begin_noting();
+	if (noted->rules == NULL)
+		begin_rows(noted);
 	partition = trigger->tg_relation;
 	if (unlikely(RelationGetRelid(partition) != noted->last_partition))
 		note_partition(partition);
@@ -711,14 +749,15 @@ insert_trigger_settle(Relation parent)
 }
 
 /*
- * telemetry.after_insert_samples(): the statement trigger.  It is one of UPDATE and
- * DELETE as well: MERGE and ON CONFLICT DO UPDATE fire those first, and what they
- * insert has to count before drone_latest is made anew from the table.
+ * telemetry.after_insert_samples(): the statement trigger, of UPDATE and DELETE as
+ * well.  What the former has moved to another partition it has not inserted.
  */
 Datum
 telemetry_after_insert_samples(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	int			inserting = 0;
+	bool		inserted;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
 		!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
@@ -729,12 +768,33 @@ telemetry_after_insert_samples(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("after_insert_samples must be an AFTER statement trigger of the partitioned table")));
 
+	inserted = TRIGGER_FIRED_BY_INSERT(trigger->tg_event);
 	while (have_noted() && !noted->held)
-		settle_innermost(trigger->tg_relation);
-	if (have_noted() && !TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
 	{
-		settle_innermost(trigger->tg_relation);
-		insert_trigger_hold();
+		inserting += noted->inserting;
+		if (inserted || noted->inserting > 0)
+			settle_innermost(trigger->tg_relation);
+		else
+		{
+			if (noted->used_default)
+				partition_request_drain(RelationGetRelid(trigger->tg_relation));
+			forget_innermost();
+		}
+	}
+	if (inserted)
+		inserting--;			/* this one is done */
+	if (have_noted())
+	{
+		if (!inserted)
+		{
+			settle_innermost(trigger->tg_relation);
+			insert_trigger_hold();
+		}
+	}
+	else if (inserting > 0)
+	{
+		begin_noting();
+		noted->inserting = inserting;
 	}
 	return PointerGetDatum(NULL);
 }

@@ -104,7 +104,8 @@ has_foreign_insert_trigger(Relation rel)
 		if (TRIGGER_FOR_INSERT(trigger->tgtype) &&
 			trigger->tgenabled != TRIGGER_DISABLED &&
 			strcmp(trigger->tgname, "sample_inserted") != 0 &&
-			strcmp(trigger->tgname, "samples_inserted") != 0)
+			strcmp(trigger->tgname, "samples_inserted") != 0 &&
+			strcmp(trigger->tgname, "samples_to_insert") != 0)
 			return true;
 	}
 	return false;

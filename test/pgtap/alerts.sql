@@ -81,7 +81,6 @@ SELECT telemetry.ingest('[{"drone_id": "a1e76000-0000-4000-8000-000000000002", "
 SELECT is(pg_temp.opened_at(), '{2025-04-02 00:01+00,2025-04-02 00:03+00,2025-04-02 00:05+00}', 'an UPDATE in a trigger of the user''s');
 SELECT results_eq($$SELECT recorded_at, samples_received, alert_states FROM telemetry.drone_latest WHERE drone_id = 'a1e76000-0000-4000-8000-000000000002'$$,
 	$$VALUES (timestamptz '2025-04-02 00:06+00', 8::bigint, 0)$$, 'the latest state is the newest sample''s');
-DROP TRIGGER thereafter ON telemetry.drone_telemetry;
 
 SET LOCAL ROLE sentient_viewer;
 SELECT throws_ok($$SELECT telemetry.acknowledge_alert(gen_random_uuid())$$, '42501', NULL, 'a viewer does not acknowledge');

@@ -2,6 +2,8 @@
 BEGIN;
 SELECT plan(21);
 
+-- at once, for the scheduler may have a lock and want another
+LOCK TABLE telemetry.drone_telemetry IN ACCESS EXCLUSIVE MODE;
 INSERT INTO core.drones (drone_id, call_sign, drone_type) VALUES ('c4a96000-0000-4000-8000-000000000001', 'pgtap-changed', 'pgtap');
 CREATE TYPE mode AS ENUM ('AUTO', 'MANUAL');
 CREATE FUNCTION send(flight_mode text) RETURNS SETOF record LANGUAGE sql AS $$

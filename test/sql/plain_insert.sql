@@ -244,6 +244,37 @@ RESET enable_indexscan;
 RESET enable_bitmapscan;
 DROP INDEX telemetry.own_index;
 
+-- rows that an UPDATE moves to another partition are not inserted, in the same transaction as others or not
+INSERT INTO core.drones (drone_id, call_sign, drone_type) VALUES ('19000000-0000-4000-8000-000000000001', 'MOVED-1', 'quadcopter');
+SELECT telemetry.ingest('[{"drone_id": "19000000-0000-4000-8000-000000000001", "timestamp": "2025-01-01T00:00:00Z", "battery_percentage": 90},
+	{"drone_id": "19000000-0000-4000-8000-000000000001", "timestamp": "2025-03-01T00:00:00Z", "battery_percentage": 91}]');
+BEGIN;
+UPDATE telemetry.drone_telemetry SET recorded_at = '2025-03-02 00:00:00+00', battery_percentage = 3
+WHERE drone_id = '19000000-0000-4000-8000-000000000001' AND recorded_at = '2025-01-01 00:00:00+00';
+INSERT INTO telemetry.drone_telemetry (drone_id, recorded_at) VALUES ('19000000-0000-4000-8000-000000000001', '2025-01-02 00:00:00+00');
+COMMIT;
+SELECT recorded_at, battery_percentage, samples_received, alert_states FROM telemetry.drone_latest WHERE drone_id = '19000000-0000-4000-8000-000000000001';
+-- a statement that changes samples, within one that inserts and changes others
+CREATE FUNCTION insert_before() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF NEW.battery_percentage = 4 THEN
+		INSERT INTO telemetry.drone_telemetry (drone_id, recorded_at) VALUES (NEW.drone_id, NEW.recorded_at - interval '1 s');
+	END IF;
+	RETURN NEW;
+END $$;
+CREATE TRIGGER insert_before BEFORE INSERT ON telemetry.drone_telemetry FOR EACH ROW EXECUTE FUNCTION insert_before();
+INSERT INTO telemetry.drone_telemetry (drone_id, recorded_at, battery_percentage)
+VALUES ('19000000-0000-4000-8000-000000000001', '2025-03-02 00:00:00+00', 90), ('19000000-0000-4000-8000-000000000001', '2025-03-03 00:00:00+00', 4)
+ON CONFLICT (drone_id, recorded_at) DO UPDATE SET battery_percentage = excluded.battery_percentage;
+SELECT recorded_at, battery_percentage, samples_received, alert_states FROM telemetry.drone_latest WHERE drone_id = '19000000-0000-4000-8000-000000000001';
+SELECT message, opened_at, cleared_at FROM telemetry.real_time_alerts WHERE drone_id = '19000000-0000-4000-8000-000000000001' ORDER BY message;
+DROP TRIGGER insert_before ON telemetry.drone_telemetry;
+DROP FUNCTION insert_before;
+DELETE FROM telemetry.drone_telemetry WHERE drone_id = '19000000-0000-4000-8000-000000000001';
+DELETE FROM telemetry.drone_events WHERE drone_id = '19000000-0000-4000-8000-000000000001';
+DELETE FROM telemetry.real_time_alerts WHERE drone_id = '19000000-0000-4000-8000-000000000001';
+DELETE FROM core.drones WHERE drone_id = '19000000-0000-4000-8000-000000000001';
+
 -- the triggers are for the table only
 CREATE TABLE stranger (drone_id uuid, recorded_at timestamptz);
 CREATE TRIGGER wrong AFTER INSERT ON stranger FOR EACH STATEMENT EXECUTE FUNCTION telemetry.after_insert_samples();
