@@ -52,6 +52,7 @@
 #include "errors.h"
 #include "partition/partition.h"
 #include "telemetry/ingest_private.h"
+#include "telemetry/insert_trigger.h"
 #include "telemetry/watch.h"
 
 /* Attempts against sessions that store the same samples, before giving up. */
@@ -249,9 +250,32 @@ append_group(SampleStore *store, DroneGroup *group)
 }
 
 /*
- * Count what became of a drone's samples and find the newest one stored.  What
- * went through the executor, perhaps changed by a trigger, the extension's own
- * triggers have counted.
+ * Have the extension's triggers, which have noted what went through the executor,
+ * count the other samples of the batch with it: they may be of the same drones.
+ */
+static void
+settle_noted(IngestBatch *batch, Relation parent)
+{
+	for (int i = 0; i < batch->ngroups; i++)
+	{
+		DroneGroup *group = batch->order[i];
+
+		if (group->nsamples == 0)
+			continue;
+		for (StagedSample *staged = group->first; staged != NULL; staged = staged->next)
+		{
+			if (staged->state != SAMPLE_STORED)
+				continue;
+			insert_trigger_note(&staged->sample);
+			staged->state = SAMPLE_STORED_AND_NOTED;
+		}
+	}
+	insert_trigger_settle(parent);
+}
+
+/*
+ * Count what became of a drone's samples and find the newest one stored, besides
+ * those that the extension's triggers have counted.
  */
 static void
 count_group(const DroneGroup *group, LatestChange *change)
@@ -299,6 +323,8 @@ store_batch(IngestBatch *batch, Relation parent)
 	}
 	triggers_fired = sample_store_used_executor(store);
 	batch->used_default = sample_store_close(store);
+	if (triggers_fired)
+		settle_noted(batch, parent);
 
 	evaluation.rules = alert_rules_get();
 	evaluation.needed = alert_needed_metrics(evaluation.rules);

@@ -22,11 +22,14 @@
  * that noted it is rolled back.  MERGE and ON CONFLICT DO UPDATE fire the triggers
  * of UPDATE and DELETE first, which make drone_latest anew from the table: what was
  * inserted has to count before that.  When ingest.c stores rows through the executor,
- * each by a statement of its own, it waits for the last of them: a drone's row of
- * drone_latest is changed once.  What was noted may name rows that are not there in the end:
- * an UPDATE that moves a row to another partition fires the row trigger, too, but
- * not the one before the statement, which tells an INSERT from it; and rows that are
- * inserted straight into a partition are never asked for.
+ * each by a statement of its own, it waits for the last of them, and has those noted
+ * that it stores without the executor: a drone's samples count together, in order of
+ * time, and its row of drone_latest is changed once.
+ *
+ * What was noted may name rows that are not there in the end: an UPDATE that moves a
+ * row to another partition fires the row trigger, too, but not the one before the
+ * statement, which tells an INSERT from it; and rows that are inserted straight into
+ * a partition are never asked for.
  */
 #include "postgres.h"
 
@@ -98,6 +101,7 @@ typedef struct NewestTime
 	bool		reread;			/* what was kept does not do: read the rows again */
 	bool		in_order;		/* the rows were kept in order of time */
 	TimestampTz last_kept;
+	TimestampTz unkept_until;	/* rows up to then were not kept: an older one must not come after */
 	KeptRows   *first_kept;
 	KeptRows   *newest_kept;
 } NewestTime;
@@ -292,35 +296,83 @@ keep_row(NewestTime *newest, const AlertSample *seen)
 }
 
 /*
- * Hold the row against the rules: may it break one?  That needs no state of the
- * drone.  From the first row on that may, the drone's rows are kept.
+ * The drone's entry, made when it has none: at its first row, of that time.
+ */
+static NewestTime *
+newest_of(const pg_uuid_t *drone_id, TimestampTz recorded_at)
+{
+	bool		found;
+	NewestTime *newest = newest_insert(noted->drones, *drone_id, &found);
+
+	if (!found)
+	{
+		int			alert_states = 0;
+
+		memset((char *) newest + offsetof(NewestTime, recorded_at), 0, sizeof(NewestTime) - offsetof(NewestTime, recorded_at));
+		newest->recorded_at = recorded_at;
+		if (!latest_peek(drone_id, &newest->latest, &alert_states))
+			newest->latest = DT_NOBEGIN;
+		newest->had_states = newest->watched = alert_states > 0;
+		newest->in_order = true;
+		newest->last_kept = newest->unkept_until = DT_NOBEGIN;
+	}
+	return newest;
+}
+
+/*
+ * Count a row; false when the rules need not see it.
+ */
+static inline bool
+count_row(NewestTime *newest, TimestampTz recorded_at)
+{
+	newest->nrows++;
+	if (recorded_at < newest->latest)
+	{
+		newest->nlate++;
+		return false;
+	}
+	return (noted->nmetrics > 0 || newest->watched) && !newest->reread;
+}
+
+/*
+ * Take what the rules need from a row of the last partition.
  */
 static void
-watch_row(NewestTime *newest, HeapTuple row, TupleDesc desc, TimestampTz recorded_at)
+fill_from_row(AlertSample *seen, HeapTuple row, TupleDesc desc, TimestampTz recorded_at)
 {
-	AlertSample seen;
-
-	seen.recorded_at = recorded_at;
-	seen.present = 0;
+	seen->recorded_at = recorded_at;
+	seen->present = 0;
 	for (int i = 0; i < noted->nmetrics; i++)
 	{
 		bool		isnull;
 		Datum		value = heap_getattr(row, noted->metric_attnos[i], desc, &isnull);
 
 		if (!isnull)
-			watch_fill_datum(&seen, noted->metrics[i], value);
+			watch_fill_datum(seen, noted->metrics[i], value);
 		else
-			seen.values[noted->metrics[i]] = 0;
+			seen->values[noted->metrics[i]] = 0;
 	}
+}
+
+/*
+ * Hold a row against the rules: may it break one?  That needs no state of the
+ * drone.  From the first row on that may, the drone's rows are kept.
+ */
+static void
+watch_row(NewestTime *newest, const AlertSample *seen)
+{
 	if (!newest->watched)
 	{
-		if (likely(alert_is_quiet(noted->rules, &seen)))
+		if (likely(alert_is_quiet(noted->rules, seen)))
 			return;
 		newest->watched = true;
-		/* A row that came before, of a later time, was not kept. */
-		newest->reread = recorded_at < newest->recorded_at;
+		if (newest->nrows > 1)
+			newest->unkept_until = newest->recorded_at;
 	}
-	keep_row(newest, &seen);
+	if (unlikely(seen->recorded_at < newest->unkept_until))
+		newest->reread = true;
+	else
+		keep_row(newest, seen);
 }
 
 /*
@@ -356,7 +408,6 @@ telemetry_after_insert_sample(PG_FUNCTION_ARGS)
 	pg_uuid_t	drone_id;
 	TimestampTz recorded_at;
 	bool		isnull;
-	bool		found;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
 		!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
@@ -387,24 +438,14 @@ telemetry_after_insert_sample(PG_FUNCTION_ARGS)
 						   DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&drone_id)))),
 				 errhint("The window is set by telemetry.accept_from and telemetry.accept_ahead in sentient_edge.settings.")));
 
-	newest = newest_insert(noted->drones, drone_id, &found);
-	if (!found)
+	newest = newest_of(&drone_id, recorded_at);
+	if (count_row(newest, recorded_at))
 	{
-		int			alert_states = 0;
+		AlertSample seen;
 
-		memset((char *) newest + offsetof(NewestTime, recorded_at), 0, sizeof(NewestTime) - offsetof(NewestTime, recorded_at));
-		newest->recorded_at = recorded_at;
-		if (!latest_peek(&drone_id, &newest->latest, &alert_states))
-			newest->latest = DT_NOBEGIN;
-		newest->had_states = newest->watched = alert_states > 0;
-		newest->in_order = true;
-		newest->last_kept = DT_NOBEGIN;
+		fill_from_row(&seen, trigger->tg_trigtuple, RelationGetDescr(partition), recorded_at);
+		watch_row(newest, &seen);
 	}
-	newest->nrows++;
-	if (recorded_at < newest->latest)
-		newest->nlate++;
-	else if ((noted->nmetrics > 0 || newest->watched) && !newest->reread)
-		watch_row(newest, trigger->tg_trigtuple, RelationGetDescr(partition), recorded_at);
 	if (recorded_at > newest->recorded_at)
 		newest->recorded_at = recorded_at;
 	return PointerGetDatum(NULL);
@@ -728,6 +769,29 @@ insert_trigger_hold(void)
 {
 	begin_noting();
 	noted->held = true;
+}
+
+/*
+ * Note a row that went past the triggers, among those that wait.
+ */
+void
+insert_trigger_note(const Sample *sample)
+{
+	NewestTime *newest;
+
+	se_assert(have_noted());
+	if (noted->rules == NULL)
+		begin_rows(noted);
+	newest = newest_of(&sample->drone_id, sample->recorded_at);
+	if (count_row(newest, sample->recorded_at))
+	{
+		AlertSample seen = {0};
+
+		watch_fill(&seen, sample, alert_needed_metrics(noted->rules));
+		watch_row(newest, &seen);
+	}
+	if (sample->recorded_at > newest->recorded_at)
+		newest->recorded_at = sample->recorded_at;
 }
 
 /*

@@ -399,7 +399,7 @@ insert_by_executor(SampleStore *store, const Sample *sample, SampleState *state)
 	if (SPI_execute_plan(insert_plan, slot->tts_values, nulls, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not insert a sample through the executor");
 	if (SPI_processed > 0)
-		*state = SAMPLE_STORED_BY_SQL;
+		*state = SAMPLE_STORED_AND_NOTED;
 	else
 		*state = has_row(sample) ? SAMPLE_DUPLICATE : SAMPLE_LEFT_OUT;
 	SPI_finish();
@@ -517,8 +517,6 @@ sample_store_close(SampleStore *store)
 		}
 		table_close(writer->rel, NoLock);
 	}
-	if (store->used_executor)
-		insert_trigger_settle(store->parent);
 	FreeExecutorState(store->estate);
 	MemoryContextDelete(store->context);
 	return used_default;

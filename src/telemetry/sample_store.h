@@ -19,12 +19,12 @@ typedef enum SampleState
 	SAMPLE_NEW,					/* in: surely not stored yet, as far as is known */
 	SAMPLE_UNSURE,				/* in: may be stored already, look first */
 	SAMPLE_STORED,				/* out */
-	SAMPLE_STORED_BY_SQL,		/* out: by the executor, the table's triggers have seen it */
+	SAMPLE_STORED_AND_NOTED,	/* out: by the executor, the table's triggers have noted it */
 	SAMPLE_DUPLICATE,			/* out: was stored already */
 	SAMPLE_LEFT_OUT,			/* out: a trigger of the user's did not let it in */
 } SampleState;
 
-#define sample_was_stored(state)	((state) == SAMPLE_STORED || (state) == SAMPLE_STORED_BY_SQL)
+#define sample_was_stored(state)	((state) == SAMPLE_STORED || (state) == SAMPLE_STORED_AND_NOTED)
 
 /* Open telemetry.drone_telemetry, whose relation the caller holds with RowExclusiveLock. */
 extern SampleStore *sample_store_open(Relation parent, TimestampTz received_at);
@@ -40,8 +40,8 @@ extern SampleStore *sample_store_open(Relation parent, TimestampTz received_at);
 extern void sample_store_append(SampleStore *store, const Sample *sample, SampleState *state);
 
 /*
- * Did samples go through the executor, which fires the table's triggers?  They
- * advance drone_latest when the store is closed.
+ * Did samples go through the executor, which fires the table's triggers?  These wait
+ * for insert_trigger_settle then, with which the caller has drone_latest advanced.
  */
 extern bool sample_store_used_executor(const SampleStore *store);
 

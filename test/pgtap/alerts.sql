@@ -1,6 +1,6 @@
 -- Alerts: what comes with the extension, who may do what.
 BEGIN;
-SELECT plan(35);
+SELECT plan(36);
 
 SELECT results_eq($$SELECT name, metric, comparison, threshold, severity, enabled FROM telemetry.alert_rules WHERE is_builtin ORDER BY threshold DESC$$,
 	$$VALUES ('battery low', 'battery_percentage', '<', 15::float8, 'warning', true), ('link loss', 'link_silence_s', '>', 10, 'critical', true),
@@ -50,6 +50,13 @@ INSERT INTO core.drones (drone_id, call_sign, drone_type) VALUES ('a1e76000-0000
 SELECT telemetry.ingest('{"drone_id": "a1e76000-0000-4000-8000-000000000002", "timestamp": "2025-04-01T10:00:00Z", "altitude_m": 120}');
 SELECT results_eq($$SELECT name FROM telemetry.real_time_alerts a JOIN telemetry.alert_rules USING (rule_id) WHERE a.drone_id = 'a1e76000-0000-4000-8000-000000000002'$$,
 	$$VALUES ('pgtap type')$$, 'what a drone was said to be in a transaction that was rolled back is forgotten');
+
+-- rows of a statement in any order: one that came before the first that breaks the rule ends what an older one has begun
+INSERT INTO core.drones (drone_id, call_sign, drone_type) VALUES ('a1e76000-0000-4000-8000-000000000003', 'pgtap-order', 'pgtap');
+INSERT INTO telemetry.drone_telemetry (drone_id, recorded_at, altitude_m) SELECT 'a1e76000-0000-4000-8000-000000000003', timestamptz '2025-04-01 10:00+00' + minute * interval '1 min', altitude_m
+  FROM (VALUES (10, 1), (20, 121), (5, 121)) AS samples (minute, altitude_m);
+SELECT results_eq($$SELECT opened_at, cleared_at FROM telemetry.real_time_alerts WHERE drone_id = 'a1e76000-0000-4000-8000-000000000003' ORDER BY opened_at$$,
+	$$VALUES (timestamptz '2025-04-01 10:05+00', timestamptz '2025-04-01 10:10+00'), ('2025-04-01 10:20+00', NULL)$$, 'rows of a statement alert in order of time');
 
 -- statements that change samples and insert others: what is inserted alerts
 CREATE FUNCTION pg_temp.opened_at() RETURNS timestamptz[] LANGUAGE sql AS $$
