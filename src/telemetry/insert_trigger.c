@@ -194,7 +194,8 @@ begin_noting(void)
 		RegisterSubXactCallback(at_subxact_end, NULL);
 		registered = true;
 	}
-	context = AllocSetContextCreate(TopTransactionContext, "inserted samples", ALLOCSET_DEFAULT_SIZES);
+	/* An error takes it away with the subtransaction, also while it is settled. */
+	context = AllocSetContextCreate(CurTransactionContext, "inserted samples", ALLOCSET_DEFAULT_SIZES);
 	rows = MemoryContextAllocZero(context, sizeof(NotedRows));
 	rows->context = context;
 	rows->drones = newest_create(context, 256, NULL);

@@ -77,7 +77,7 @@ struct SampleStore
 	MemoryContext context;		/* the store's own, until close */
 	MemoryContext row_context;	/* heap tuples of one flush */
 	EState	   *estate;
-	TupleDesc	slot_desc;		/* the parent's, for the executor's parameters */
+	TupleTableSlot *slot;		/* of the parent, for the executor's parameters */
 	SnapshotData dirty;
 	bool		executor_only;	/* the parent has INSERT triggers or rules of the user's, or policies for this one */
 	bool		used_executor;
@@ -128,7 +128,7 @@ sample_store_open(Relation parent, TimestampTz received_at)
 	store->context = context;
 	store->row_context = AllocSetContextCreate(context, "sample store rows", ALLOCSET_DEFAULT_SIZES);
 	store->estate = CreateExecutorState();
-	store->slot_desc = CreateTupleDescCopy(RelationGetDescr(parent));
+	store->slot = MakeTupleTableSlot(CreateTupleDescCopy(RelationGetDescr(parent)), &TTSOpsVirtual);
 	InitDirtySnapshot(store->dirty);
 	store->executor_only = has_foreign_insert_trigger(parent) || parent->rd_rules != NULL ||
 		check_enable_rls(RelationGetRelid(parent), InvalidOid, true) == RLS_ENABLED;
@@ -364,7 +364,7 @@ has_row(const Sample *sample)
 static void
 insert_by_executor(SampleStore *store, const Sample *sample, SampleState *state)
 {
-	TupleTableSlot *slot = MakeTupleTableSlot(store->slot_desc, &TTSOpsVirtual);
+	TupleTableSlot *slot = store->slot;
 	static SPIPlanPtr insert_plan = NULL;	/* for the session: one a store would outlive errors */
 	char		nulls[SAMPLE_NCOLUMNS];
 	Oid			types[SAMPLE_NCOLUMNS];
@@ -378,7 +378,7 @@ insert_by_executor(SampleStore *store, const Sample *sample, SampleState *state)
 		SPIPlanPtr	plan;
 
 		for (int i = 0; i < SAMPLE_NCOLUMNS; i++)
-			types[i] = TupleDescAttr(store->slot_desc, i)->atttypid;
+			types[i] = TupleDescAttr(slot->tts_tupleDescriptor, i)->atttypid;
 		plan =
 			SPI_prepare("INSERT INTO telemetry.drone_telemetry"
 						" (drone_id, recorded_at, latitude, longitude, altitude_m, relative_altitude_m,"
