@@ -26,13 +26,14 @@ my $second = 0;
 sub sample_sql { my ($more) = @_; return sprintf("SELECT 'told ' || accepted || duplicate || rejected FROM telemetry.submit_sample('$drone', timestamptz '2026-03-01 00:00:00+00' + %d * interval '1 s'%s)", $second++, $more ? ", $more" : ''); }
 
 # A session in the background, one command after the other; finish() tells what it said.
+# (No wait that is to end by what the test does ends by the clock before, even if the machine stands still for minutes.)
 sub session
 {
 	my ($database, @sql) = @_;
 	my %s = (out => '', err => '');
 
 	$s{handle} = start([ 'psql', '-XAtq', '-v', 'VERBOSITY=verbose', '-d', $node->connstr($database), map { ('-c', $_) } @sql ],
-		'<', '/dev/null', '>', \$s{out}, '2>', \$s{err}, IPC::Run::timeout(60));
+		'<', '/dev/null', '>', \$s{out}, '2>', \$s{err}, IPC::Run::timeout(1200));
 	return \%s;
 }
 sub finish { my ($s) = @_; $s->{handle}->finish; return "$s->{out}$s->{err}"; }
@@ -42,7 +43,7 @@ sub writer { my ($database) = @_; $database //= 'fleet'; return $node->safe_psql
 # A session that holds a lock on the table until unlock().
 sub lock_table
 {
-	my $s = session('fleet', 'BEGIN; LOCK TABLE telemetry.drone_telemetry IN SHARE MODE; SELECT pg_sleep(60)');
+	my $s = session('fleet', 'BEGIN; LOCK TABLE telemetry.drone_telemetry IN SHARE MODE; SELECT pg_sleep(1200)');
 
 	$node->poll_query_until('fleet', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE 'BEGIN; LOCK%' AND wait_event = 'PgSleep'}) or die 'no lock';
 	return $s;
@@ -73,7 +74,7 @@ is($node->safe_psql('fleet', sample_sql()), 'told 100', 'a sample is stored');
 $node->safe_psql('fleet', q{
 	CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN IF NEW.latitude = 66 THEN RAISE 'poison' USING ERRCODE = 'SB001'; END IF; RETURN NEW; END$$;
 	CREATE TRIGGER refuse BEFORE INSERT ON telemetry.drone_telemetry FOR EACH ROW EXECUTE FUNCTION public.refuse()});
-setting('sentient_edge.queue_lock_timeout', '20s');
+setting('sentient_edge.queue_lock_timeout', '20min');
 my $lock = lock_table();
 my @neighbours = map { session('fleet', sample_sql($_ == 4 ? 'latitude => 66' : 'latitude => 1')) } 1 .. 9;
 ok(waiting(9), 'nine sessions wait');
@@ -158,7 +159,7 @@ unlock($lock);
 my $second_drone = sentient_drone($node, 'fleet', 'a-deadlock');
 my $at = sub { my ($id, $time) = @_; return qq{SELECT 'told ' || accepted FROM telemetry.ingest('{"drone_id": "$id", "timestamp": "2026-04-01T00:00:0${time}Z"}')} };
 $node->safe_psql('fleet', $at->($_, 0)) for $drone, $second_drone;
-my $barrier = session('fleet', 'SELECT pg_advisory_lock(53)', 'SELECT pg_sleep(60)');
+my $barrier = session('fleet', 'SELECT pg_advisory_lock(53)', 'SELECT pg_sleep(1200)');
 sentient_wait($node, 'fleet', q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 53 AND granted}, 'a barrier is up');
 my @crossed = map { session('fleet', q{SET deadlock_timeout = '200ms'}, 'BEGIN', $at->($_->[0], $_->[2]), 'SELECT pg_advisory_xact_lock_shared(53)', $at->($_->[1], $_->[2]), 'COMMIT') }
 	[ $drone, $second_drone, 1 ], [ $second_drone, $drone, 2 ];
@@ -171,14 +172,14 @@ cmp_ok(time - $started, '<', 5, 'the deadlock is over soon');
 is(scalar(grep { /40P01: deadlock detected/ } @told), 1, 'one of them has the error') or diag("@told");
 
 # ---- the queue is full ----
-setting('sentient_edge.queue_lock_timeout', '20s');
+setting('sentient_edge.queue_lock_timeout', '20min');
 $lock = lock_table();
 my @full = map { session('fleet', sample_sql()) } 1 .. 16;
 ok(waiting(16), 'sixteen sessions have all slots');
 my ($status, $out, $err) = $node->psql('fleet', "\\set VERBOSITY verbose\nSET sentient_edge.queue_wait = '300ms'; " . sample_sql());
 like($err, qr/53400: telemetry queue is full/, 'another one is refused');
 like($err, qr/All 16 slots are in use/, 'and told why');
-my $patient = session('fleet', "SET sentient_edge.queue_wait = '30s'", sample_sql());
+my $patient = session('fleet', "SET sentient_edge.queue_wait = '20min'", sample_sql());
 ($status, $out, $err) = $node->psql('other', "\\set VERBOSITY verbose\nSET sentient_edge.queue_wait = 0; SELECT telemetry.submit('[]')");
 like($err, qr/53400: telemetry queue is full/, 'in another database, too');
 unlock($lock);
@@ -188,8 +189,8 @@ is(finish($patient), "told 100\n", 'and the one that had patience');
 # the same with the room for large requests
 $lock = lock_table();
 my $large = q{extra => jsonb_build_object('blob', repeat('x', 700000))};
-my @large = map { session('fleet', sample_sql($large)) } 1 .. 2;
-waiting(2);
+my @large = map { session('fleet', "SET sentient_edge.queue_wait = '20min'", sample_sql($large)) } 1 .. 2;
+ok(waiting(2), 'of two large requests one has it, the other waits');
 ($status, $out, $err) = $node->psql('fleet', "\\set VERBOSITY verbose\nSET sentient_edge.queue_wait = '300ms'; " . sample_sql($large));
 like($err, qr/53400: telemetry queue has no room for a request of 7\d+ bytes/, 'no room for a large request');
 unlock($lock);
@@ -250,7 +251,7 @@ is(scalar(grep { $_ eq "told 100\n" } @told), 8, 'samples are stored with few fi
 
 # ---- a standby that is asked for in the middle of a statement, which reads no configuration then ----
 # Workers do not wait for it, or they would keep their locks.
-my ($midway, $stopped) = map { session('fleet', "SET application_name = 'midway $_'", "DO \$\$BEGIN PERFORM telemetry.submit_sample('$drone', '2026-03-02 00:00:0$_+00'); PERFORM pg_sleep(60);
+my ($midway, $stopped) = map { session('fleet', "SET application_name = 'midway $_'", "DO \$\$BEGIN PERFORM telemetry.submit_sample('$drone', '2026-03-02 00:00:0$_+00'); PERFORM pg_sleep(1200);
 	EXCEPTION WHEN query_canceled THEN PERFORM telemetry.submit_sample('$drone', '2026-03-02 00:00:1$_+00'); END\$\$", q{SELECT 'returned'}) } 1, 2;
 sentient_wait($node, 'postgres', q{SELECT count(*) = 2 FROM pg_stat_activity WHERE query LIKE 'DO%' AND wait_event = 'PgSleep'}, 'two statements have submitted one sample each');
 $node->safe_psql('postgres', q{SET synchronous_commit = local; ALTER SYSTEM SET synchronous_standby_names = 'nobody'});
