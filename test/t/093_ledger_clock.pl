@@ -13,12 +13,14 @@ use SentientEdge;
 my ($faketime) = glob('/usr/lib/*/faketime/libfaketime.so.1');
 ok(defined $faketime, 'faketime is installed');
 my $clock = PostgreSQL::Test::Utils::tempdir() . '/clock';
+# A process that reads an empty file ends: the new one takes its place at once.
 sub set_clock
 {
 	my ($offset) = @_;
-	open my $file, '>', $clock or die $!;
+	open my $file, '>', "$clock.new" or die $!;
 	print $file "$offset\n";
 	close $file;
+	rename "$clock.new", $clock or die $!;
 	return;
 }
 
