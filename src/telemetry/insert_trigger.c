@@ -387,10 +387,11 @@ telemetry_before_insert_samples(PG_FUNCTION_ARGS)
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
 		!TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
 		!TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event) ||
-		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
+		trigger->tg_relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("before_insert_samples must be a BEFORE INSERT statement trigger")));
+				 errmsg("before_insert_samples must be a BEFORE INSERT statement trigger of the partitioned table")));
 	if (!have_noted())
 		begin_noting();
 	noted->inserting++;

@@ -279,6 +279,8 @@ DELETE FROM core.drones WHERE drone_id = '19000000-0000-4000-8000-000000000001';
 CREATE TABLE stranger (drone_id uuid, recorded_at timestamptz);
 CREATE TRIGGER wrong AFTER INSERT ON stranger FOR EACH STATEMENT EXECUTE FUNCTION telemetry.after_insert_samples();
 INSERT INTO stranger DEFAULT VALUES;
+CREATE TRIGGER wrong_before BEFORE INSERT ON stranger FOR EACH STATEMENT EXECUTE FUNCTION telemetry.before_insert_samples();
+INSERT INTO stranger DEFAULT VALUES;
 SELECT telemetry.after_insert_sample();
 DROP TABLE stranger;
 

@@ -156,8 +156,8 @@ for my $value ([ 'accept_ahead', '213503982 days' ], [ 'accept_ahead', '21474836
 #
 # Trigger functions on tables that are none of theirs: an error, no crash.
 #
-for my $function ('sentient_edge.settings_check', 'sentient_edge.settings_changed', 'telemetry.after_insert_sample',
-	'telemetry.after_insert_samples', 'telemetry.after_change_samples')
+for my $function ('sentient_edge.settings_check', 'sentient_edge.settings_changed', 'telemetry.before_insert_samples',
+	'telemetry.after_insert_sample', 'telemetry.after_insert_samples', 'telemetry.after_change_samples')
 {
 	for my $when ('BEFORE INSERT', 'AFTER INSERT')
 	{
