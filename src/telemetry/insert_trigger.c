@@ -198,7 +198,7 @@ begin_noting(void)
 	context = AllocSetContextCreate(CurTransactionContext, "inserted samples", ALLOCSET_DEFAULT_SIZES);
 	rows = MemoryContextAllocZero(context, sizeof(NotedRows));
 	rows->context = context;
-	rows->drones = newest_create(context, 256, NULL);
+	rows->drones = newest_create(context, 16, NULL);
 	rows->subid = GetCurrentSubTransactionId();
 	rows->outer = noted;
 	noted = rows;

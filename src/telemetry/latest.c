@@ -287,6 +287,7 @@ latest_peek(const pg_uuid_t *drone_id, TimestampTz *recorded_at, int *alert_stat
 	LatestState state = {0};
 
 	keyed_open(&table.latest, "telemetry", "drone_latest", RowExclusiveLock);
+	keyed_guess(&table.latest);
 	if (find_row_again(&table, drone_id, &state))
 	{
 		*recorded_at = state.recorded_at;
