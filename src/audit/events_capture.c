@@ -58,6 +58,7 @@ typedef struct CaptureCommand
 {
 	const EventTriggerData *data;
 	bool		all_triggers;
+	bool		replaces;		/* a trigger, by whatever name */
 	List	   *triggers;		/* names */
 	List	   *partitions;		/* of PartitionCmd */
 	bool		attach;
@@ -185,11 +186,12 @@ read_command(CaptureCommand *command)
 	switch (nodeTag(statement))
 	{
 		case T_CreateTrigStmt:
-			/* A trigger of audit.enable's that is replaced has another function. */
-			command->all_triggers = castNode(CreateTrigStmt, statement)->replace &&
+			/* A trigger that is replaced has another function: whether it captured, nobody knows any more. */
+			command->replaces = castNode(CreateTrigStmt, statement)->replace;
+			command->all_triggers = command->replaces &&
 				(strcmp(castNode(CreateTrigStmt, statement)->trigname, TARGET_ROW_TRIGGER) == 0 ||
 				 strcmp(castNode(CreateTrigStmt, statement)->trigname, TARGET_TRUNCATE_TRIGGER) == 0);
-			return command->all_triggers;
+			return command->replaces;
 		case T_RenameStmt:
 			if (castNode(RenameStmt, statement)->renameType != OBJECT_TRIGGER)
 				return false;
@@ -247,33 +249,62 @@ names_capture(Oid relid, List *names)
 					 2, types, values) > 0;
 }
 
+/* Has the table rows?  Nobody asks another server: foreign tables among its partitions count as rows. */
+static bool
+has_rows(Oid relid, const char *name)
+{
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(relid)};
+
+	return sql_query("SELECT FROM pg_class c WHERE c.relkind = 'f'"
+					 " AND (c.oid = $1 OR c.oid IN (SELECT p.relid FROM pg_partition_tree($1) p))", 1, types, values) > 0 ||
+		sql_query(psprintf("SELECT FROM %s LIMIT 1", name), 0, NULL, NULL) > 0;
+}
+
 /* Rows came with a partition, or went with one. */
 static void
 tell_partition(const CaptureState *state, const CaptureCommand *command, Oid partition)
 {
 	char	   *name;
-	bool		foreign = get_rel_relkind(partition) == RELKIND_FOREIGN_TABLE;
 
 	if (!OidIsValid(partition) || partition_making() || partition_housekeeping())
 		return;
 	name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(partition)), get_rel_name(partition));
-	/* Nobody asks another server. */
-	if (!foreign && sql_query(psprintf("SELECT FROM %s LIMIT 1", name), 0, NULL, NULL) == 0)
+	if (!has_rows(partition, name))
 		return;
 	tell(state, GetCommandTagName(command->data->tag), false,
 		 command->attach ? "rows came in without entries" : "rows left without entries", "partition", name);
+}
+
+/* What the command has done to one of its tables. */
+static void
+tell_command(const CaptureCommand *command, Oid relid, const List *partitions)
+{
+	const char *tag = GetCommandTagName(command->data->tag);
+	const char *renamed = IsA(command->data->parsetree, RenameStmt) ? linitial(command->triggers) : NULL;
+	CaptureState state;
+	ListCell   *cell;
+
+	if ((command->triggers != NIL && !command->all_triggers && command->partitions == NIL && !names_capture(relid, command->triggers)) ||
+		!capture_state(relid, &state) || !state.audited)
+		return;
+	if (renamed != NULL && strcmp(renamed, TARGET_ROW_TRIGGER) != 0 && strcmp(renamed, TARGET_TRUNCATE_TRIGGER) != 0)
+		tell(&state, tag, false, "a trigger that captures was renamed", "trigger", renamed);
+	else if (command->partitions == NIL && (!command->replaces || command->all_triggers || state.stopped != NULL))
+		tell_state(&state, tag);
+	foreach(cell, partitions)
+		tell_partition(&state, command, lfirst_oid(cell));
 }
 
 void
 events_capture_command(const EventTriggerData *data)
 {
 	CaptureCommand command = {.data = data};
-	const char *tag = GetCommandTagName(data->tag);
-	CaptureState state;
 	List	   *partitions = NIL;
 	ListCell   *cell;
 	SqlScope	scope;
-	Oid			relid;
+	uint64		n;
+	Oid		   *relids;
 	bool		isnull;
 
 	last_rewrite.statement = NULL;
@@ -283,24 +314,17 @@ events_capture_command(const EventTriggerData *data)
 		partitions = lappend_oid(partitions, RangeVarGetRelid(castNode(PartitionCmd, lfirst(cell))->name, NoLock, true));
 
 	scope = sql_begin(0);
-	if (sql_query("SELECT coalesce(t.tgrelid, c.objid) FROM pg_event_trigger_ddl_commands() c"
+	/* ALTER TABLE may make sequences and indexes before it is told of itself. */
+	n = sql_query("SELECT DISTINCT coalesce(t.tgrelid, c.objid) FROM pg_event_trigger_ddl_commands() c"
 				  " LEFT JOIN pg_trigger t ON c.classid = 'pg_trigger'::regclass AND t.oid = c.objid"
-				  " WHERE c.classid IN ('pg_class'::regclass, 'pg_trigger'::regclass) AND NOT c.in_extension"
-				  "  AND c.schema_name IS DISTINCT FROM 'pg_temp' LIMIT 1", 0, NULL, NULL) > 0)
-	{
-		relid = DatumGetObjectId(sql_value(0, 0, &isnull));
-		if ((command.all_triggers || command.partitions != NIL || names_capture(relid, command.triggers)) &&
-			capture_state(relid, &state) && state.audited)
-		{
-			if (IsA(data->parsetree, RenameStmt) && strcmp(linitial(command.triggers), TARGET_ROW_TRIGGER) != 0 &&
-				strcmp(linitial(command.triggers), TARGET_TRUNCATE_TRIGGER) != 0)
-				tell(&state, tag, false, "a trigger that captures was renamed", "trigger", linitial(command.triggers));
-			else if (command.partitions == NIL)
-				tell_state(&state, tag);
-			foreach(cell, partitions)
-				tell_partition(&state, &command, lfirst_oid(cell));
-		}
-	}
+				  " LEFT JOIN pg_class r ON r.oid = c.objid"
+				  " WHERE (c.classid = 'pg_trigger'::regclass OR c.classid = 'pg_class'::regclass AND r.relkind IN ('r', 'p'))"
+				  "  AND NOT c.in_extension AND c.schema_name IS DISTINCT FROM 'pg_temp'", 0, NULL, NULL);
+	relids = palloc(sizeof(Oid) * Max(n, 1));
+	for (uint64 i = 0; i < n; i++)
+		relids[i] = DatumGetObjectId(sql_value(i, 0, &isnull));
+	for (uint64 i = 0; i < n; i++)
+		tell_command(&command, relids[i], partitions);
 	sql_end(&scope);
 }
 

@@ -1,6 +1,6 @@
 -- What stops capture, or changes rows past it, is told: triggers disabled, dropped, replaced and renamed, rows rewritten, partitions that come and go.
 BEGIN;
-SELECT plan(43);
+SELECT plan(47);
 SET LOCAL client_min_messages = warning;
 CREATE SCHEMA pgtap_capture;
 CREATE ROLE pgtap_capture_owner;
@@ -46,6 +46,11 @@ SELECT results_eq($$SELECT pgtap_capture.told('ALTER TABLE pgtap_capture.t ENABL
 	$$VALUES ('warning pgtap_capture.t: capture was stopped {"of": "rows", "command": "ALTER TABLE"}')$$, 'for replicas alone');
 SELECT results_eq($$SELECT pgtap_capture.told('ALTER TABLE pgtap_capture.t ENABLE ALWAYS TRIGGER sentient_audit_row')$$,
 	$$VALUES ('notice pgtap_capture.t: capture goes on {"command": "ALTER TABLE"}')$$, 'enabled always');
+SELECT results_eq($$SELECT pgtap_capture.told('ALTER TABLE pgtap_capture.t ADD s serial, DISABLE TRIGGER sentient_audit_row')$$,
+	$$VALUES ('warning pgtap_capture.t: rows were rewritten without entries {"columns": "s", "command": "ALTER TABLE"}'), ('warning pgtap_capture.t: capture was stopped {"of": "rows", "command": "ALTER TABLE"}')$$,
+	'disabled by a command that makes a sequence first');
+SELECT results_eq($$SELECT pgtap_capture.told('ALTER TABLE pgtap_capture.t ENABLE ALWAYS TRIGGER sentient_audit_row, DROP s')$$,
+	$$VALUES ('notice pgtap_capture.t: capture goes on {"command": "ALTER TABLE"}')$$, 'and enabled by one that drops it');
 SELECT results_eq($$SELECT pgtap_capture.told('ALTER TABLE pgtap_capture.t DISABLE TRIGGER USER')$$,
 	$$VALUES ('warning pgtap_capture.t: capture was stopped {"of": "rows, TRUNCATE", "command": "ALTER TABLE"}')$$, 'DISABLE TRIGGER USER');
 SELECT results_eq($$SELECT pgtap_capture.told('ALTER TABLE pgtap_capture.t ENABLE ALWAYS TRIGGER sentient_audit_row', 'ALTER TABLE pgtap_capture.t ENABLE ALWAYS TRIGGER sentient_audit_truncate')$$,
@@ -62,6 +67,11 @@ SELECT results_eq($$SELECT pgtap_capture.told('ALTER TRIGGER sentient_audit_row 
 	$$VALUES ('warning pgtap_capture.t: a trigger that captures was renamed {"command": "ALTER TRIGGER", "trigger": "renamed"}')$$, 'a trigger is renamed');
 SELECT results_eq($$SELECT pgtap_capture.told('ALTER TABLE pgtap_capture.t DISABLE TRIGGER renamed')$$,
 	$$VALUES ('warning pgtap_capture.t: capture was stopped {"of": "rows", "command": "ALTER TABLE"}')$$, 'and disabled by its other name');
+SELECT results_eq($$SELECT pgtap_capture.told('ALTER TABLE pgtap_capture.t ENABLE ALWAYS TRIGGER renamed', 'CREATE OR REPLACE TRIGGER renamed AFTER INSERT ON pgtap_capture.t FOR EACH ROW EXECUTE FUNCTION pgtap_capture.nothing()')$$,
+	$$VALUES ('notice pgtap_capture.t: capture goes on {"command": "ALTER TABLE"}'), ('warning pgtap_capture.t: capture was stopped {"of": "rows", "command": "CREATE TRIGGER"}')$$, 'and replaced');
+DROP TRIGGER renamed ON pgtap_capture.t;
+DO $$BEGIN PERFORM audit.enable('pgtap_capture.t'); END$$;
+ALTER TRIGGER sentient_audit_row ON pgtap_capture.t RENAME TO renamed;
 SELECT results_eq($$SELECT pgtap_capture.told('DROP TRIGGER renamed ON pgtap_capture.t')$$,
 	$$VALUES ('warning pgtap_capture.t: capture was stopped {"of": "rows", "command": "DROP TRIGGER"}')$$, 'and dropped');
 DO $$BEGIN PERFORM audit.enable('pgtap_capture.t'); END$$;
@@ -111,6 +121,14 @@ SELECT results_eq($$SELECT pgtap_capture.told('ALTER TABLE pgtap_capture.p ATTAC
 	$$VALUES ('warning pgtap_capture.p: rows came in without entries {"command": "ALTER TABLE", "partition": "pgtap_capture.p4"}')$$, 'one with rows comes');
 SELECT results_eq($$SELECT pgtap_capture.told('ALTER TABLE pgtap_capture.p DETACH PARTITION pgtap_capture.p4')$$,
 	$$VALUES ('warning pgtap_capture.p: rows left without entries {"command": "ALTER TABLE", "partition": "pgtap_capture.p4"}')$$, 'and goes');
+CREATE FOREIGN DATA WRAPPER pgtap_capture_none;
+CREATE SERVER pgtap_capture_none FOREIGN DATA WRAPPER pgtap_capture_none;
+CREATE TABLE pgtap_capture.p5 (id integer NOT NULL, k integer NOT NULL) PARTITION BY LIST (id);
+CREATE FOREIGN TABLE pgtap_capture.p51 PARTITION OF pgtap_capture.p5 DEFAULT SERVER pgtap_capture_none;
+CREATE TABLE pgtap_capture.plain (id integer, k integer) PARTITION BY LIST (k);
+DO $$BEGIN PERFORM audit.enable('pgtap_capture.plain'); END$$;
+SELECT results_eq($$SELECT pgtap_capture.told('ALTER TABLE pgtap_capture.plain ATTACH PARTITION pgtap_capture.p5 FOR VALUES IN (5)')$$,
+	$$VALUES ('warning pgtap_capture.plain: rows came in without entries {"command": "ALTER TABLE", "partition": "pgtap_capture.p5"}')$$, 'nobody asks the server of a partition''s partition');
 SELECT results_eq($$SELECT pgtap_capture.told('ALTER TABLE pgtap_capture.p2 DISABLE TRIGGER sentient_audit_row')$$,
 	$$VALUES ('warning pgtap_capture.p2: capture was stopped {"of": "rows", "command": "ALTER TABLE"}')$$, 'a trigger of one partition');
 SELECT is((SELECT state FROM audit.audited_tables WHERE table_name = 'pgtap_capture.p'::regclass), 'suspended', 'shows in the table''s state');
