@@ -132,6 +132,17 @@ ask("SELECT audit.prune('$cut')");
 clean('after it');
 finds("DELETE FROM audit.log WHERE audit_id = $twice", qr/^missing_entry \d+ $twice$/, 'the one that was not pruned is missed');
 
+# There is no room behind the greatest id: nothing can be set forward, and all else goes on.
+ask("SELECT setval('audit.log_audit_id_seq', 9223372036854775800, false)");
+is(ship(40), '9223372036854775800', 'one of the last ids');
+is(seal(), '1', 'is sealed');
+ask("SELECT setval('audit.log_audit_id_seq', 9223372036854775800, false)");
+is(seal(), '0', 'the sequence is set back there');
+is(ship(41), '9223372036854775800', 'and gives the id again');
+is(seal(), '1', 'which is sealed');
+like(alarms(), qr/; audit entries have ids that others had before 1 9223372036854775800 f$/, 'and an event');
+clean('without room');
+
 unlike(slurp_file($_->logfile), qr/PANIC|TRAP|sentient_edge assertion/, $_->name . ': no assertion failed') for $node, $other;
 $node->stop;
 done_testing();
