@@ -130,14 +130,15 @@ SELECT pg_catalog.pg_extension_config_dump('audit.anchors', '');
 GRANT SELECT ON audit.blocks, audit.anchors TO sentient_admin;
 
 -- How far back sealing looks, and what lies behind it all the same: src/audit/horizon.c
--- counts on the order of the columns, and on notes without index or trigger.
-CREATE TABLE audit.horizons (
+-- counts on the order of the columns, and on notes without index or trigger.  A crash
+-- may empty both, and no subscriber is to have those of another cluster.
+CREATE UNLOGGED TABLE audit.horizons (
 	horizon_number bigint NOT NULL,
 	entries_since timestamptz NOT NULL,
 	from_transaction_id xid8,
 	published_by xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id()
 );
-CREATE TABLE audit.horizon_notes (
+CREATE UNLOGGED TABLE audit.horizon_notes (
 	transaction_id xid8 NOT NULL,
 	occurred_at timestamptz NOT NULL
 );

@@ -20,7 +20,9 @@
  * and where there is none nothing is left out.
  *
  * Both tables have a few rows at most, and are changed by sealing alone but for the
- * notes.  They are not dumped: their transaction ids mean something in one cluster.
+ * notes.  They are not dumped or replicated: their transaction ids mean something in
+ * one cluster.  Nor are they logged: a crash or promotion empties both, and without a
+ * horizon in force nothing is left out.
  */
 #include "postgres.h"
 

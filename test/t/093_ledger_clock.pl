@@ -26,8 +26,9 @@ sub set_clock
 
 set_clock('+0d');
 my $node;
+my %fake = (LD_PRELOAD => $faketime, FAKETIME_TIMESTAMP_FILE => $clock, FAKETIME_NO_CACHE => 1, FAKETIME_DONT_RESET => 1);
 {
-	local %ENV = (%ENV, LD_PRELOAD => $faketime, FAKETIME_TIMESTAMP_FILE => $clock, FAKETIME_NO_CACHE => 1, FAKETIME_DONT_RESET => 1);
+	local %ENV = (%ENV, %fake);
 	# The test seals; and its entries stay where they were written.
 	$node = sentient_server('clock', conf => "timezone = UTC\nsentient_edge.ledger_interval = 3600\nsentient_edge.partition_maintenance_interval = 86400\n"
 		  . "sentient_edge.audit_event_window = 3600\nmax_prepared_transactions = 2");
@@ -45,6 +46,8 @@ sub ship { $number++; return ask("INSERT INTO public.ship VALUES ($number)"); }
 ask('CREATE TABLE public.ship (ship_id int PRIMARY KEY)');
 ask("SELECT audit.enable('public.ship')");
 ask('SELECT telemetry.run_maintenance()');
+# What sealing keeps for itself is nobody's to replicate, and needs no replica identity.
+ask('SET client_min_messages = error; CREATE PUBLICATION everything FOR ALL TABLES');
 seal() for 1 .. 3;
 clean('at first');
 is(ask('SELECT count(*), count(from_transaction_id) FROM audit.horizons'), '1|1', 'there is a horizon');
@@ -115,6 +118,28 @@ ship();
 is(ask('SELECT count(*) FROM audit.horizon_notes'), '0', 'the horizon has gone back, too');
 is(seal(), '1', 'and all is as ever');
 clean('at last');
+
+# A crash takes horizons and notes alike: what came before it is found all the same.
+ask('BEGIN; INSERT INTO public.ship VALUES (-20); PREPARE TRANSACTION $$crash$$');
+set_clock('-40d');
+ship();
+ask('BEGIN; INSERT INTO public.ship VALUES (-21); PREPARE TRANSACTION $$crash too$$');
+set_clock('+0d');
+$node->stop('immediate');
+{
+	local %ENV = (%ENV, %fake);
+	$node->start;
+}
+sentient_wait($node, 'fleet', q{SELECT count(*) > 0 FROM sentient_edge.workers WHERE worker = 'ledger' AND runs > 0}, 'the scheduler has sealed once');
+is(ask('SELECT count(*) FROM audit.horizon_notes'), '0', 'a crash takes notes');
+clean('what was committed before it');
+ship();
+seal() for 1 .. 3;
+is(ask('SELECT count(from_transaction_id) FROM audit.horizons'), '1', 'there is a horizon again');
+ask('COMMIT PREPARED $$crash$$');
+ask('COMMIT PREPARED $$crash too$$');
+is(seal(), '2', 'and what was prepared before it');
+clean('after a crash');
 
 # Old partitions are left out: an entry without its note, which a superuser has taken away, is not found, and that is.
 set_clock('-40d');
