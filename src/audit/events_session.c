@@ -149,7 +149,11 @@ hook_emit_log(ErrorData *error)
 			}
 		}
 		else
+		{
 			events_denied_logged(error);
+			/* An error that ends no transaction: where there is none, or in one that has failed already. */
+			events_denied_watch();
+		}
 		busy = false;
 	}
 	if (previous_emit_log)

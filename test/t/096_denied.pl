@@ -67,6 +67,7 @@ $node->safe_psql('fleet', 'DROP TRIGGER late ON public.ship; CREATE TRIGGER afte
 denied('INSERT INTO public.ship VALUES (2)', 'schema vault', 1, 'a trigger at the end of a statement');
 denied(q{CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE plpgsql AS $$ BEGIN PERFORM * FROM vault.gold; RETURN 1; EXCEPTION WHEN insufficient_privilege THEN RETURN 0; END $$;
 	SELECT pg_temp.f(); SELECT 1 / 0; SELECT pg_temp.f()}, 'schema vault', 2, 'after an error of another kind, too');
+denied('BEGIN; SELECT 1 / 0; SELECT 1; ROLLBACK; ' . block('PERFORM * FROM vault.gold'), 'schema vault', 1, 'after an error in a transaction that had failed');
 
 # Nobody was denied anything.
 denied(q{DO $$ BEGIN RAISE insufficient_privilege; EXCEPTION WHEN OTHERS THEN NULL; END $$}, undef, 0, 'what a function raises and catches itself');
