@@ -293,6 +293,22 @@ rolled_back(int level)
 	}
 }
 
+/* What is counted only needs one count a level, however many subtransactions there were. */
+static void
+join_counts(void)
+{
+	while (pending != NULL && pending->counts_more && pending->next != NULL && pending->next->counts_more &&
+		   pending->next->level == pending->level)
+	{
+		PendingEvent *joined = pending;
+
+		pending = joined->next;
+		pending->event.count += joined->event.count;
+		npending--;
+		pfree(joined);
+	}
+}
+
 static void
 hook_transaction(XactEvent what, void *arg)
 {
@@ -324,5 +340,6 @@ hook_subtransaction(SubXactEvent what, SubTransactionId mine, SubTransactionId p
 	{
 		for (PendingEvent *event = pending; event != NULL && event->level >= level; event = event->next)
 			event->level = level - 1;
+		join_counts();
 	}
 }

@@ -74,6 +74,10 @@ $node->psql('fleet', q{SET application_name = 'many'; BEGIN; DO $$ BEGIN FOR i I
 sentient_wait($node, 'fleet', q{SELECT coalesce(sum(event_count) FILTER (WHERE event_type = 'ddl'), 0) = 100 AND coalesce(sum(event_count) FILTER (WHERE event_type = 'events_lost'), 0) = 40
 	FROM audit.security_events WHERE application_name = 'many' AND succeeded IS NOT true}, 'of very many events that are rolled back, those beyond a hundred are counted');
 
+is(ask(q{SET client_min_messages = error; BEGIN; CREATE TABLE public.subs (); DO $$ BEGIN FOR i IN 1 .. 1000 LOOP BEGIN COMMENT ON TABLE public.subs IS 'x'; EXCEPTION WHEN division_by_zero THEN NULL; END; END LOOP; END $$;
+	SELECT sum(total_bytes) < 2 * 1024 * 1024 FROM pg_backend_memory_contexts WHERE name = 'TopTransactionContext'; ROLLBACK}), 't', 'they take no memory, in subtransactions either');
+event('events_lost', "message LIKE 'rolled back, %' AND event_count = 901", 'and are counted together');
+
 # ---- parameters, whatever sets them ----
 ask("SELECT set_config('allow_system_table_mods', 'on', false); SELECT 1");
 event('setting_changed', "object = 'allow_system_table_mods' AND severity = 'warning'", 'set_config');
