@@ -165,9 +165,9 @@ seal_find_sealed(SealRow *rows, int nrows, RepeatedIds *repeated)
 static bool
 set_forward(char **from, char **to)
 {
-	if (sql_query(psprintf("WITH given AS (SELECT max(greatest(max_audit_id, visible_audit_id)) AS id FROM audit.blocks)"
-						   " SELECT s.last_value, setval('audit.log_audit_id_seq', g.id + %d) FROM audit.log_audit_id_seq s, given g, pg_sequence q"
-						   " WHERE q.seqrelid = 'audit.log_audit_id_seq'::regclass AND q.seqincrement > 0 AND g.id::numeric + %d < q.seqmax AND s.last_value < g.id",
+	if (sql_query(psprintf("SELECT s.last_value, setval('audit.log_audit_id_seq', g.id + %d) FROM audit.log_audit_id_seq s, pg_sequence q,"
+						   " LATERAL (SELECT max(greatest(max_audit_id, visible_audit_id)) AS id FROM audit.blocks WHERE q.seqincrement > 0) g"
+						   " WHERE q.seqrelid = 'audit.log_audit_id_seq'::regclass AND g.id::numeric + %d < q.seqmax AND s.last_value < g.id",
 						   ID_LEAP, ID_LEAP), 0, NULL, NULL) == 0)
 		return false;
 	*from = sql_string(0, 0);
