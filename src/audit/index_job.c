@@ -13,8 +13,9 @@
  *   filled is left alone: an entry would have to change its summary.
  *
  * Takes RowExclusiveLock on one index at a time, or ShareUpdateExclusiveLock on one
- * partition and its index.  Where a VACUUM has that one, it does the same work, and
- * is not waited for: a lock that is waited for would cancel it.
+ * partition and its index, and waits for none of them: the scheduler's other jobs
+ * would wait with it for whoever moves an old index to another tablespace.  A VACUUM
+ * that has the lock does the same work, and would be cancelled if it were waited for.
  */
 #include "postgres.h"
 
@@ -54,11 +55,17 @@ index_job_init(void)
 static void
 merge_pending(Oid relid)
 {
-	Relation	index = try_relation_open(relid, RowExclusiveLock);
+	Relation	index;
 	GinStatsData stats = {0};
 
+	if (!ConditionalLockRelationOid(relid, RowExclusiveLock))
+		return;
+	index = try_relation_open(relid, NoLock);
 	if (index == NULL)
+	{
+		UnlockRelationOid(relid, RowExclusiveLock);
 		return;					/* dropped meanwhile */
+	}
 	if (index->rd_rel->relkind == RELKIND_INDEX && index->rd_rel->relam == GIN_AM_OID)
 		ginGetStats(index, &stats);
 	if (stats.nPendingPages > 0)
@@ -67,13 +74,13 @@ merge_pending(Oid relid)
 }
 
 /*
- * How many ranges of the table behind a BRIN index are full?  False: it is none, or
- * it is not to be had.
+ * How many ranges of the table behind a BRIN index are full?  Both are locked.  False:
+ * it is none, or is gone.
  */
 static bool
 count_full_ranges(Oid relid, Oid table, BlockNumber *nfull, BlockNumber *pages)
 {
-	Relation	index = try_relation_open(relid, AccessShareLock);
+	Relation	index = try_relation_open(relid, NoLock);
 	bool		is_brin;
 
 	if (index == NULL)
@@ -87,7 +94,7 @@ count_full_ranges(Oid relid, Oid table, BlockNumber *nfull, BlockNumber *pages)
 		*nfull = RelationGetNumberOfBlocks(heap) / *pages;
 		relation_close(heap, NoLock);
 	}
-	relation_close(index, AccessShareLock);
+	relation_close(index, NoLock);
 	return is_brin;
 }
 
@@ -102,6 +109,11 @@ summarize_ranges(Oid relid)
 	if (!OidIsValid(table) || get_rel_relkind(table) != RELKIND_RELATION ||
 		!ConditionalLockRelationOid(table, ShareUpdateExclusiveLock))
 		return;
+	if (!ConditionalLockRelationOid(relid, ShareUpdateExclusiveLock))
+	{
+		UnlockRelationOid(table, ShareUpdateExclusiveLock);
+		return;
+	}
 	if (get_rel_relkind(table) == RELKIND_RELATION && count_full_ranges(relid, table, &nfull, &pages))
 	{
 		while (nfull > 0)
@@ -113,6 +125,7 @@ summarize_ranges(Oid relid)
 			CHECK_FOR_INTERRUPTS();
 		}
 	}
+	UnlockRelationOid(relid, ShareUpdateExclusiveLock);
 	UnlockRelationOid(table, ShareUpdateExclusiveLock);
 }
 

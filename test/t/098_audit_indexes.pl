@@ -96,6 +96,16 @@ $vacuum->quit;
 sentient_wait($node, 'fleet', "SELECT ($runs) > 1 + " . ask($runs), 'afterwards');
 cmp_ok(blocks_read(), '<', 32, 'it goes on');
 
+# Nor is somebody who moves an index; sealing would look into the newest partition itself.
+$node->adjust_conf('postgresql.conf', 'sentient_edge.ledger_interval', '3600');
+$node->reload;
+sentient_wait($node, 'fleet', "SELECT ($runs) > 1 + " . ask($runs), 'sealing rests');
+my $mover = $node->background_psql('fleet');
+$mover->query_safe("BEGIN; ALTER INDEX $index SET TABLESPACE pg_default; ALTER INDEX $ranges SET TABLESPACE pg_default");
+sentient_wait($node, 'fleet', "SELECT ($runs) > 1 + " . ask($runs), 'the job runs beside an index that is being moved');
+$mover->query_safe('COMMIT');
+$mover->quit;
+
 # ---- other indexes than ours ----
 
 ask("ALTER INDEX $index SET (fastupdate = off)");
