@@ -50,7 +50,8 @@ ALTER TABLE audit.blocks ALTER COLUMN leaf_hashes SET STORAGE EXTERNAL, ALTER CO
 -- One block follows another: a chain does not fork.
 CREATE UNIQUE INDEX blocks_previous_hash_key ON audit.blocks (previous_hash);
 CREATE INDEX blocks_min_audit_id_idx ON audit.blocks (min_audit_id);
-CREATE INDEX blocks_audit_ids_idx ON audit.blocks USING gist (pg_catalog.int8range(min_audit_id, max_audit_id, '[]'));
+CREATE INDEX blocks_audit_ids_idx ON audit.blocks USING gist (pg_catalog.int8range(min_audit_id, max_audit_id, '[]'))
+	WHERE min_audit_id IS NOT NULL;	-- or blocks of events would be about all ids
 CREATE INDEX blocks_event_times_idx ON audit.blocks
 	USING gist (pg_catalog.tstzrange(first_occurred_at, last_occurred_at, '[]')) WHERE holds_events;
 CREATE INDEX blocks_occurred_at_idx ON audit.blocks (last_occurred_at, first_occurred_at);

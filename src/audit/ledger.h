@@ -44,6 +44,9 @@ typedef struct LedgerBlock
 	uint8		signature[CRYPTO_SIGNATURE_BYTES];
 } LedgerBlock;
 
+/* The audit_ids that the entries of block b lie between, by index; blocks without entries have none. */
+#define BLOCK_IDS "b.min_audit_id IS NOT NULL AND int8range(b.min_audit_id, b.max_audit_id, '[]')"
+
 /* The columns of audit.blocks that block_read wants, in order. */
 #define BLOCK_COLUMNS \
 	"block_number, format_version, previous_hash, merkle_root, block_hash, entry_count, total_entries," \

@@ -127,7 +127,7 @@ find_proof(Proof *proof)
 						 " AND tstzrange(t.first_occurred_at, t.last_occurred_at, '[]') @> l.occurred_at WHERE l.event_id = '%s')",
 						 proof->id);
 	else
-		among = psprintf("int8range(b.min_audit_id, b.max_audit_id, '[]') @> '%s'::bigint", proof->id);
+		among = psprintf(BLOCK_IDS " @> '%s'::bigint", proof->id);
 	nblocks = ledger_read(psprintf("SELECT " BLOCK_COLUMNS ", array_positions(b.%s, '%s'), leaf_hashes FROM audit.blocks b"
 								   " WHERE %s AND '%s' = ANY (b.%s) ORDER BY b.block_number",
 								   source->ids, proof->id, among, proof->id, source->ids));

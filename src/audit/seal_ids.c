@@ -71,7 +71,7 @@ named_ids(const SealRow *rows, int nrows, Datum **ids)
 	values[1] = sql_array(highs, NULL, nranges, INT8OID);
 	if (plan == NULL)
 		plan = keep_plan("SELECT DISTINCT e.id FROM unnest($1, $2) AS r (low, high) JOIN audit.blocks b"
-						 " ON int8range(b.min_audit_id, b.max_audit_id, '[]') && int8range(r.low, r.high, '[]')"
+						 " ON " BLOCK_IDS " && int8range(r.low, r.high, '[]')"
 						 " CROSS JOIN LATERAL unnest(b.entry_ids) AS e (id) WHERE e.id BETWEEN r.low AND r.high", 2,
 						 (Oid[]) {INT8ARRAYOID, INT8ARRAYOID});
 	if (SPI_execute_plan(plan, values, NULL, true, 0) != SPI_OK_SELECT)
@@ -122,7 +122,7 @@ seal_find_sealed(SealRow *rows, int nrows, RepeatedIds *repeated)
 		values[1] = Int32GetDatum(HASH_BYTES);
 		if (plan == NULL)
 			plan = keep_plan("SELECT e.id, substr(b.leaf_hashes, (e.n::integer - 1) * $2 + 1, $2) FROM unnest($1) AS i (id) JOIN audit.blocks b"
-							 " ON int8range(b.min_audit_id, b.max_audit_id, '[]') @> i.id"
+							 " ON " BLOCK_IDS " @> i.id"
 							 " CROSS JOIN LATERAL unnest(b.entry_ids) WITH ORDINALITY AS e (id, n) WHERE e.id = i.id", 2,
 							 (Oid[]) {INT8ARRAYOID, INT4OID});
 		if (SPI_execute_plan(plan, values, NULL, true, 0) != SPI_OK_SELECT)

@@ -171,7 +171,7 @@ expect_entries(Window *window)
 	window->nothers = window->others_room = 0;
 	window->nmisfits = 0;
 	plan = SPI_prepare(psprintf("SELECT b.block_number, b.entry_ids, b.leaf_hashes FROM audit.blocks b"
-								" WHERE int8range(b.min_audit_id, b.max_audit_id, '[]') && int8range('" INT64_FORMAT "', "
+								" WHERE " BLOCK_IDS " && int8range('" INT64_FORMAT "', "
 								"nullif('" INT64_FORMAT "', '" INT64_FORMAT "')::bigint + 1)%s",
 								window->first, window->last, PG_INT64_MAX, verify_block_condition(verify)), 0, NULL);
 	portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
@@ -316,7 +316,7 @@ look_for_id(void *arg)
 		(void) ledger_read(psprintf("SELECT least((SELECT b.min_audit_id FROM audit.blocks b WHERE b.min_audit_id >= '" INT64_FORMAT
 									"' AND octet_length(b.leaf_hashes) > 0%s ORDER BY b.min_audit_id LIMIT 1),"
 									" (SELECT min(e.id) FROM audit.blocks b CROSS JOIN LATERAL unnest(b.entry_ids) AS e (id)"
-									" WHERE int8range(b.min_audit_id, b.max_audit_id, '[]') @> '" INT64_FORMAT "'::bigint AND e.id >= '" INT64_FORMAT "'%s))",
+									" WHERE " BLOCK_IDS " @> '" INT64_FORMAT "'::bigint AND e.id >= '" INT64_FORMAT "'%s))",
 									next->first, verify_block_condition(next->verify), next->first, next->first,
 									verify_block_condition(next->verify)));
 	value = sql_value(0, 0, &isnull);
