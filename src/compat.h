@@ -113,6 +113,13 @@
 #define compat_index_insert_cleanup(index, info)	((void) 0)
 #endif
 
+/* Kinds of relations that can have TRUNCATE triggers, as a list in SQL. */
+#if PG_VERSION_NUM >= 160000
+#define COMPAT_TRUNCATE_KINDS					"('r', 'p', 'f')"
+#else
+#define COMPAT_TRUNCATE_KINDS					"('r', 'p')"
+#endif
+
 /* Generated columns that are not stored. */
 #if PG_VERSION_NUM >= 180000
 #define COMPAT_GENERATED_VIRTUAL				ATTRIBUTE_GENERATED_VIRTUAL

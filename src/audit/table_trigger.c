@@ -30,6 +30,7 @@
 #include "audit/table_trigger.h"
 #include "audit/targets.h"
 #include "base/sql.h"
+#include "compat.h"
 #include "partition/partition.h"
 
 #define COUNTED_BYTES			"67108864"
@@ -157,7 +158,7 @@ truncate_triggers_follow(Oid relid)
 				  " JOIN pg_trigger t ON t.tgrelid = p.parent AND t.tgenabled <> 'D' AND t.tgtype & 34 = 34"
 				  "  AND t.tgfoid IN ('audit.capture_truncate()'::regprocedure, 'audit.append_only()'::regprocedure)"
 				  " WHERE NOT EXISTS (SELECT FROM pg_trigger o WHERE o.tgrelid = p.child AND o.tgname = t.tgname)"
-				  "   AND EXISTS (SELECT FROM pg_class c WHERE c.oid = p.child AND c.relispartition)",
+				  "   AND EXISTS (SELECT FROM pg_class c WHERE c.oid = p.child AND c.relispartition AND c.relkind IN " COMPAT_TRUNCATE_KINDS ")",
 				  1, types, values);
 	events_capture_expect(true);
 	PG_TRY();
