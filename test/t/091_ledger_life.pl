@@ -141,7 +141,7 @@ is(ask('SELECT count(*) = count(DISTINCT id) FROM audit.blocks, unnest(event_ids
 is(ask("SELECT (SELECT sum(cardinality(entry_ids)) FROM audit.blocks) - (SELECT count(*) FROM audit.log)"), '0', 'nothing is missing');
 is(ask("SELECT coalesce(sum(entry_count) FILTER (WHERE holds_events), 0) > 0, sum(entry_count) - sum(cardinality(entry_ids) + cardinality(event_ids)) FROM audit.blocks"),
 	't|0', 'there are blocks of events');
-is(ask("SELECT count(*) FROM audit.security_events WHERE event_id IN (SELECT unnest(event_ids) FROM audit.blocks)") - ask("SELECT sum(cardinality(event_ids)) FROM audit.blocks"), 0,
+is(ask("SELECT count(*) FROM audit.blocks, unnest(event_ids) AS e (id) WHERE NOT EXISTS (SELECT FROM audit.security_events s WHERE s.event_id = e.id)"), '0',
 	'with no event that is not there');
 
 # ---- sinks ----
