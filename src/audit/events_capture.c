@@ -296,6 +296,19 @@ tell_command(const CaptureCommand *command, Oid relid, const List *partitions)
 		tell_partition(&state, command, lfirst_oid(cell));
 }
 
+/* The oids that a query finds. */
+static List *
+find_relations(const char *query)
+{
+	uint64		n = sql_query(query, 0, NULL, NULL);
+	List	   *relids = NIL;
+	bool		isnull;
+
+	for (uint64 i = 0; i < n; i++)
+		relids = lappend_oid(relids, DatumGetObjectId(sql_value(i, 0, &isnull)));
+	return relids;
+}
+
 void
 events_capture_command(const EventTriggerData *data)
 {
@@ -303,9 +316,7 @@ events_capture_command(const EventTriggerData *data)
 	List	   *partitions = NIL;
 	ListCell   *cell;
 	SqlScope	scope;
-	uint64		n;
-	Oid		   *relids;
-	bool		isnull;
+	List	   *relids;
 
 	last_rewrite.statement = NULL;
 	if (expected > 0 || !OidIsValid(sql_extension()) || !read_command(&command))
@@ -315,16 +326,13 @@ events_capture_command(const EventTriggerData *data)
 
 	scope = sql_begin(0);
 	/* ALTER TABLE may make sequences and indexes before it is told of itself. */
-	n = sql_query("SELECT DISTINCT coalesce(t.tgrelid, c.objid) FROM pg_event_trigger_ddl_commands() c"
-				  " LEFT JOIN pg_trigger t ON c.classid = 'pg_trigger'::regclass AND t.oid = c.objid"
-				  " LEFT JOIN pg_class r ON r.oid = c.objid"
-				  " WHERE (c.classid = 'pg_trigger'::regclass OR c.classid = 'pg_class'::regclass AND r.relkind IN ('r', 'p'))"
-				  "  AND NOT c.in_extension AND c.schema_name IS DISTINCT FROM 'pg_temp'", 0, NULL, NULL);
-	relids = palloc(sizeof(Oid) * Max(n, 1));
-	for (uint64 i = 0; i < n; i++)
-		relids[i] = DatumGetObjectId(sql_value(i, 0, &isnull));
-	for (uint64 i = 0; i < n; i++)
-		tell_command(&command, relids[i], partitions);
+	relids = find_relations("SELECT DISTINCT coalesce(t.tgrelid, c.objid) FROM pg_event_trigger_ddl_commands() c"
+							" LEFT JOIN pg_trigger t ON c.classid = 'pg_trigger'::regclass AND t.oid = c.objid"
+							" LEFT JOIN pg_class r ON r.oid = c.objid"
+							" WHERE (c.classid = 'pg_trigger'::regclass OR c.classid = 'pg_class'::regclass AND r.relkind IN ('r', 'p'))"
+							"  AND NOT c.in_extension AND c.schema_name IS DISTINCT FROM 'pg_temp'");
+	foreach(cell, relids)
+		tell_command(&command, lfirst_oid(cell), partitions);
 	sql_end(&scope);
 }
 
@@ -332,26 +340,22 @@ void
 events_capture_dropped(const EventTriggerData *data)
 {
 	SqlScope	scope;
-	uint64		n;
-	Oid		   *relids;
-	bool		isnull;
+	List	   *relids;
+	ListCell   *cell;
 
 	if (expected > 0 || !OidIsValid(sql_extension()))
 		return;
 	scope = sql_begin(0);
 	/* Triggers of partitions go with that of the table. */
-	n = sql_query("WITH d AS MATERIALIZED (SELECT DISTINCT to_regclass(format('%I.%I', address_names[1], address_names[2]))::oid AS id"
-				  "  FROM pg_event_trigger_dropped_objects() WHERE object_type = 'trigger' AND NOT is_temporary)"
-				  " SELECT d.id FROM d WHERE d.id IS NOT NULL AND NOT EXISTS (SELECT FROM d o"
-				  "  WHERE o.id <> d.id AND o.id IN (SELECT pg_partition_ancestors(d.id)))", 0, NULL, NULL);
-	relids = palloc(sizeof(Oid) * Max(n, 1));
-	for (uint64 i = 0; i < n; i++)
-		relids[i] = DatumGetObjectId(sql_value(i, 0, &isnull));
-	for (uint64 i = 0; i < n; i++)
+	relids = find_relations("WITH d AS MATERIALIZED (SELECT DISTINCT to_regclass(format('%I.%I', address_names[1], address_names[2]))::oid AS id"
+							"  FROM pg_event_trigger_dropped_objects() WHERE object_type = 'trigger' AND NOT is_temporary)"
+							" SELECT d.id FROM d WHERE d.id IS NOT NULL AND NOT EXISTS (SELECT FROM d o"
+							"  WHERE o.id <> d.id AND o.id IN (SELECT pg_partition_ancestors(d.id)))");
+	foreach(cell, relids)
 	{
 		CaptureState state;
 
-		if (capture_state(relids[i], &state) && state.audited && state.stopped != NULL)
+		if (capture_state(lfirst_oid(cell), &state) && state.audited && state.stopped != NULL)
 			tell_state(&state, GetCommandTagName(data->tag));
 	}
 	sql_end(&scope);

@@ -401,7 +401,7 @@ keep_partition(Relation rel)
 		entry->relid = lfirst_oid(cell);
 		entry->info = BuildIndexInfo(index);
 		entry->only_with = column_of_predicate(entry->info);
-		entry->by_position = row_index_matches(index, entry->info);
+		entry->by_position = entry->only_with == AUDIT_ROW_KEY + 1 && row_index_matches(index, entry->info);
 		entry->by_extremes = index->rd_rel->relam == BRIN_AM_OID && goes_by_extremes(index, entry->info);
 		index_close(index, NoLock);
 	}

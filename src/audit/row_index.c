@@ -25,20 +25,16 @@
 #include "audit/row_index.h"
 #include "audit/row_position.h"
 
-/*
- * Is it one on audit.row_position(schema_name, table_name, row_key) WHERE row_key
- * IS NOT NULL, with a pending list?
- */
+/* Is it one on audit.row_position(schema_name, table_name, row_key), with a pending list? */
 bool
 row_index_matches(Relation index, const IndexInfo *info)
 {
 	static const AttrNumber arguments[] = {AUDIT_SCHEMA_NAME + 1, AUDIT_TABLE_NAME + 1, AUDIT_ROW_KEY + 1};
 	FuncExpr   *call;
-	NullTest   *condition;
 	FmgrInfo	function;
 
 	if (index->rd_rel->relam != GIN_AM_OID || !GinGetUseFastUpdate(index) ||
-		info->ii_NumIndexAttrs != 1 || list_length(info->ii_Expressions) != 1 || list_length(info->ii_Predicate) != 1)
+		info->ii_NumIndexAttrs != 1 || list_length(info->ii_Expressions) != 1)
 		return false;
 	call = linitial(info->ii_Expressions);
 	if (!IsA(call, FuncExpr) || list_length(call->args) != lengthof(arguments))
@@ -50,10 +46,6 @@ row_index_matches(Relation index, const IndexInfo *info)
 		if (!IsA(column, Var) || column->varattno != arguments[i])
 			return false;
 	}
-	condition = linitial(info->ii_Predicate);
-	if (!IsA(condition, NullTest) || condition->nulltesttype != IS_NOT_NULL ||
-		!IsA(condition->arg, Var) || ((Var *) condition->arg)->varattno != AUDIT_ROW_KEY + 1)
-		return false;
 	fmgr_info(call->funcid, &function);
 	return function.fn_addr == audit_row_position;
 }
