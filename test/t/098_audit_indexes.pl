@@ -97,9 +97,11 @@ sentient_wait($node, 'fleet', "SELECT ($runs) > 1 + " . ask($runs), 'afterwards'
 cmp_ok(blocks_read(), '<', 32, 'it goes on');
 
 # Nor is somebody who moves an index; sealing would look into the newest partition itself.
+my $lead = "SELECT ($runs) - runs FROM sentient_edge.workers WHERE worker = 'ledger' AND database = 'fleet'";
+my $lead_before = ask($lead);
 $node->adjust_conf('postgresql.conf', 'sentient_edge.ledger_interval', '3600');
 $node->reload;
-sentient_wait($node, 'fleet', "SELECT ($runs) > 1 + " . ask($runs), 'sealing rests');
+sentient_wait($node, 'fleet', "SELECT ($lead) > 2 + $lead_before", 'sealing rests');
 my $mover = $node->background_psql('fleet');
 $mover->query_safe("BEGIN; ALTER INDEX $index SET TABLESPACE pg_default; ALTER INDEX $ranges SET TABLESPACE pg_default");
 sentient_wait($node, 'fleet', "SELECT ($runs) > 1 + " . ask($runs), 'the job runs beside an index that is being moved');
