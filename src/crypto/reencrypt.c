@@ -184,7 +184,11 @@ reencrypt_request(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("target and column_name must not be null")));
 	column = NameStr(*PG_GETARG_NAME(1));
-	rel = relation_open(PG_GETARG_OID(0), AccessShareLock);
+	rel = try_relation_open(PG_GETARG_OID(0), AccessShareLock);
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", PG_GETARG_OID(0))));
 	check_target(rel, column);
 	keys = PG_ARGISNULL(2) ? find_context_columns(rel, column) : PG_GETARG_ARRAYTYPE_P(2);
 	if (keys == NULL)

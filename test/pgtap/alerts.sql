@@ -1,6 +1,6 @@
 -- Alerts: what comes with the extension, who may do what.
 BEGIN;
-SELECT plan(36);
+SELECT plan(38);
 
 SELECT results_eq($$SELECT name, metric, comparison, threshold, severity, enabled FROM telemetry.alert_rules WHERE is_builtin ORDER BY threshold DESC$$,
 	$$VALUES ('battery low', 'battery_percentage', '<', 15::float8, 'warning', true), ('link loss', 'link_silence_s', '>', 10, 'critical', true),
@@ -37,6 +37,8 @@ SELECT lives_ok($$UPDATE telemetry.real_time_alerts SET acknowledged_at = now() 
 SELECT results_eq($$SELECT event_type FROM telemetry.drone_events WHERE drone_id = 'a1e76000-0000-4000-8000-000000000001' ORDER BY 1$$,
 	$$VALUES ('alert_acknowledged'), ('alert_opened')$$, 'which makes an event as well');
 SELECT throws_ok($$DELETE FROM telemetry.alert_rules WHERE is_builtin$$, '55000', NULL, 'a built-in rule stays');
+SELECT throws_ok($$UPDATE telemetry.alert_rules SET rule_id = NULL WHERE is_builtin$$, '23502', NULL, 'and keeps an id');
+SELECT throws_ok($$UPDATE telemetry.alert_rules SET rule_id = gen_random_uuid() WHERE is_builtin$$, '55000', NULL, 'its own');
 SELECT lives_ok($$UPDATE telemetry.alert_rules SET is_builtin = true WHERE name = 'pgtap'$$, 'no other rule can claim to be built in');
 SELECT lives_ok($$DELETE FROM telemetry.alert_rules WHERE name = 'pgtap'$$, 'so it can be deleted');
 RESET ROLE;

@@ -1,6 +1,6 @@
 -- Sealed columns of core and auth: who reads them in clear, what binds them to their rows, and who may re-encrypt.
 BEGIN;
-SELECT plan(81);
+SELECT plan(82);
 
 SELECT col_type_is(s, t, c, 'sentient_edge', 'sealed', format('%s.%s.%s is sealed', s, t, c))
   FROM (VALUES ('core', 'drones', 'serial_number'), ('core', 'communication_channels', 'credentials'), ('core', 'messages', 'body_sealed'),
@@ -117,6 +117,7 @@ SELECT throws_ok($$SELECT sentient_edge.reencrypt('public.fields_open', 'secret'
 SELECT throws_ok($$SELECT sentient_edge.reencrypt('public.fields_open', 'secret', '{}')$$, '22023', NULL, 'or from none');
 SELECT throws_ok($$SELECT sentient_edge.reencrypt('public.fields_open', 'other', '{id}')$$, '42804', NULL, 'a column of another type');
 SELECT throws_ok($$SELECT sentient_edge.reencrypt('public.fields_open', 'nothing', '{id}')$$, '42703', NULL, 'no column');
+SELECT throws_ok($$SELECT sentient_edge.reencrypt(4294967295::regclass, 'secret', '{id}')$$, '42P01', NULL, 'no table');
 SELECT throws_ok($$SELECT sentient_edge.reencrypt('public.fields_view', 'secret', '{id}')$$, '42809', NULL, 'a view');
 SELECT throws_ok($$SELECT sentient_edge.reencrypt('public.fields_part_0', 'secret', '{id}')$$, '0A000', NULL, 'a single partition');
 SELECT throws_ok($$SELECT sentient_edge.reencrypt('fields_temp', 'secret', '{id}')$$, '0A000', NULL, 'a temporary table');
