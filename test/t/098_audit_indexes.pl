@@ -99,7 +99,7 @@ cmp_ok(blocks_read(), '<', 32, 'it goes on');
 # Nor is somebody who moves an index; sealing would look into the newest partition itself.
 my $lead = "SELECT ($runs) - runs FROM sentient_edge.workers WHERE worker = 'ledger' AND database = 'fleet'";
 my $lead_before = ask($lead);
-$node->adjust_conf('postgresql.conf', 'sentient_edge.ledger_interval', '3600');
+$node->append_conf('postgresql.conf', 'sentient_edge.ledger_interval = 3600');
 $node->reload;
 sentient_wait($node, 'fleet', "SELECT ($lead) > 2 + $lead_before", 'sealing rests');
 my $mover = $node->background_psql('fleet');
