@@ -1,8 +1,8 @@
 /*
  * events_access.c
  *		Security events of queries: bulk reads of watched tables, and what
- *		superusers do to the extension's own tables, seen by executor hooks in
- *		a preloaded server.
+ *		superusers do to the extension's own tables and to catalogs, seen by executor
+ *		hooks in a preloaded server.
  *
  * A query on a watched table has the rows of its scans counted by the executor's
  * own instrumentation.  They are looked at whenever the executor returns, also
@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/catalog.h"
 #include "catalog/pg_namespace.h"
 #include "executor/executor.h"
 #include "executor/instrument.h"
@@ -32,6 +33,8 @@
 #include "audit/events_hooks.h"
 #include "audit/events_watch.h"
 #include "compat.h"
+
+#define WRITES			(ACL_INSERT | ACL_UPDATE | ACL_DELETE)
 
 /* Watched tables of one query that are told apart. */
 #define MAX_TABLES		8
@@ -112,7 +115,7 @@ hook_start(QueryDesc *query, int flags)
 
 	if (watched)
 		watch_query(query);
-	if (look && !explain && watch_list_extension_seen() && events_superuser_acts())
+	if (look && !explain && events_superuser_acts())
 		note_superuser(query);
 }
 
@@ -324,8 +327,40 @@ flush_recent(int code, Datum arg)
 	}
 }
 
+/*
+ * Is it an event that a superuser reads or writes the table?  Writing to a catalog is
+ * DDL that no event trigger is told of; shared ones are every database's.
+ */
+static bool
+is_told(Oid relid, bool writes)
+{
+	Oid			namespace = get_rel_namespace(relid);
+
+	if (writes && namespace == PG_CATALOG_NAMESPACE)
+		return watch_list_extension_seen() || IsSharedRelation(relid);
+	return watch_list_own_schema(namespace);
+}
+
+bool
+events_superuser_begin(SecurityEvent *event, Oid relid, bool writes)
+{
+	Oid			namespace = get_rel_namespace(relid);
+
+	if (!is_told(relid, writes))
+		return false;
+	security_event_begin(event, EVENT_SUPERUSER, EVENT_SUCCEEDED);
+	if (!writes)
+		security_event_severity(event, SEVERITY_INFO);
+	else if (namespace == PG_CATALOG_NAMESPACE)
+		security_event_severity(event, SEVERITY_WARNING);
+	security_event_object(event, quote_qualified_identifier(get_namespace_name(namespace), get_rel_name(relid)));
+	if (!watch_list_extension_seen())
+		memset(event->key.database, 0, sizeof(event->key.database));
+	return true;
+}
+
 static void
-note_access(Oid relid, Oid namespace, AclMode privileges)
+note_access(Oid relid, AclMode privileges)
 {
 	const char *action = action_of(privileges);
 	Oid			role = GetOuterUserId();
@@ -352,13 +387,7 @@ note_access(Oid relid, Oid namespace, AclMode privileges)
 	access->relid = relid;
 	access->role = role;
 	access->action = action;
-	security_event_begin(&access->event, EVENT_SUPERUSER, EVENT_SUCCEEDED);
-	if ((privileges & (ACL_INSERT | ACL_UPDATE | ACL_DELETE)) == 0)
-		security_event_severity(&access->event, SEVERITY_INFO);
-	else if (namespace == PG_CATALOG_NAMESPACE)
-		security_event_severity(&access->event, SEVERITY_WARNING);
-	security_event_object(&access->event,
-						  quote_qualified_identifier(get_namespace_name(namespace), get_rel_name(relid)));
+	(void) events_superuser_begin(&access->event, relid, (privileges & WRITES) != 0);
 	security_event_message(&access->event, action);
 	(void) security_event_queue(&access->event);
 }
@@ -371,14 +400,8 @@ note_superuser(const QueryDesc *query)
 	foreach(cell, compat_permissions(query->plannedstmt))
 	{
 		CompatPermission *table = lfirst_node(CompatPermission, cell);
-		Oid			namespace;
 
-		if (!OidIsValid(table->relid) || table->requiredPerms == 0)
-			continue;
-		namespace = get_rel_namespace(table->relid);
-		/* Writing to a catalog is DDL that no event trigger is told of. */
-		if (watch_list_own_schema(namespace) ||
-			(namespace == PG_CATALOG_NAMESPACE && (table->requiredPerms & (ACL_INSERT | ACL_UPDATE | ACL_DELETE)) != 0))
-			note_access(table->relid, namespace, table->requiredPerms);
+		if (OidIsValid(table->relid) && table->requiredPerms != 0 && is_told(table->relid, (table->requiredPerms & WRITES) != 0))
+			note_access(table->relid, table->requiredPerms);
 	}
 }

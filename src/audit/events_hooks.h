@@ -29,6 +29,9 @@ extern void events_note_reload(void);
 /* Has the superuser's word weight here: not inside a function that runs as its owner? */
 extern bool events_superuser_acts(void);
 
+/* Begin the event of a superuser who reads or writes a table; false when that is none. */
+extern bool events_superuser_begin(SecurityEvent *event, Oid relid, bool writes);
+
 /*
  * While an error is handled, before it is thrown again: record a permission that
  * was denied.  True when the error is recorded, by this call or an earlier one.

@@ -338,28 +338,40 @@ describe_parameter(SecurityEvent *event, const VariableSetStmt *statement)
 	return begin_named(event, EVENT_SETTING_CHANGED, statement->name, RECORD_AFTERWARDS);
 }
 
-/* Tables of the extension that a superuser reads or writes with a command. */
+/* Tables of the extension, or catalogs, that a superuser reads or writes with a command. */
 static Recording
-describe_superuser(SecurityEvent *event, List *relations)
+describe_superuser(SecurityEvent *event, List *relations, bool writes)
 {
+	Recording	recording = RECORD_NOTHING;
+	StringInfoData names;
 	ListCell   *cell;
 
-	if (!watch_list_extension_seen() || !events_superuser_acts())
+	if (!events_superuser_acts())
 		return RECORD_NOTHING;
+	initStringInfo(&names);
 	foreach(cell, relations)
 	{
-		RangeVar   *relation = lfirst_node(RangeVar, cell);
-		Oid			relid = RangeVarGetRelid(relation, NoLock, true);
+		Oid			relid = RangeVarGetRelid(lfirst_node(RangeVar, cell), NoLock, true);
+		SecurityEvent of_table;
 
-		if (OidIsValid(relid) && watch_list_own_schema(get_rel_namespace(relid)))
-			return begin_named(event, EVENT_SUPERUSER, object_names(relations), RECORD_AFTERWARDS);
+		if (!OidIsValid(relid) || !events_superuser_begin(&of_table, relid, writes))
+			continue;
+		/* The weightiest counts. */
+		if (recording == RECORD_NOTHING || of_table.key.severity < event->key.severity)
+			*event = of_table;
+		append_name(&names, of_table.key.object);
+		recording = RECORD_AFTERWARDS;
 	}
-	return RECORD_NOTHING;
+	if (recording != RECORD_NOTHING)
+		security_event_object(event, names.data);
+	return recording;
 }
 
 static Recording
 describe_copy(SecurityEvent *event, const CopyStmt *statement, Oid *copied)
 {
+	Recording	recording = RECORD_NOTHING;
+
 	if (statement->relation != NULL && !statement->is_from && !watch_list_empty())
 	{
 		Oid			relid = RangeVarGetRelid(statement->relation, NoLock, true);
@@ -367,22 +379,26 @@ describe_copy(SecurityEvent *event, const CopyStmt *statement, Oid *copied)
 		if (OidIsValid(relid) && watch_list_find(relid) != NULL)
 			*copied = relid;
 	}
+	if (statement->relation != NULL)
+		recording = describe_superuser(event, list_make1(statement->relation), statement->is_from);
 	/* What it reads or writes is on the server itself. */
 	if (statement->filename != NULL)
-		return begin_named(event, EVENT_SUPERUSER, statement->is_program ? "program" : "file", RECORD_AFTERWARDS);
-	if (statement->relation != NULL)
 	{
-		Recording	recording = describe_superuser(event, list_make1(statement->relation));
+		SecurityEvent of_table;
 
 		if (recording != RECORD_NOTHING)
+			of_table = *event;
+		(void) begin_named(event, EVENT_SUPERUSER, statement->is_program ? "program" : "file", RECORD_AFTERWARDS);
+		if (recording != RECORD_NOTHING)
 		{
-			if (!statement->is_from)
-				security_event_severity(event, SEVERITY_INFO);
-			security_event_detail(event, "direction", statement->is_from ? "from" : "to");
+			security_event_severity(event, Min(event->key.severity, of_table.key.severity));
+			memcpy(event->key.database, of_table.key.database, sizeof(event->key.database));
+			security_event_detail(event, "table", of_table.key.object);
 		}
-		return recording;
 	}
-	return RECORD_NOTHING;
+	if (recording != RECORD_NOTHING)
+		security_event_detail(event, "direction", statement->is_from ? "from" : "to");
+	return statement->filename != NULL ? RECORD_AFTERWARDS : recording;
 }
 
 /* What event a command is, if it succeeds. */
@@ -513,7 +529,7 @@ describe(Node *statement, SecurityEvent *event, Oid *copied)
 		case T_CopyStmt:
 			return describe_copy(event, castNode(CopyStmt, statement), copied);
 		case T_TruncateStmt:
-			return describe_superuser(event, castNode(TruncateStmt, statement)->relations);
+			return describe_superuser(event, castNode(TruncateStmt, statement)->relations, true);
 
 		case T_CreateStmt:
 		case T_CreateForeignTableStmt:

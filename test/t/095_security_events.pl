@@ -175,6 +175,23 @@ event('superuser', "object = 'core.drones' AND message = 'update' AND severity =
 event('superuser', "object = 'core.ai_models' AND details->>'command' = 'TRUNCATE TABLE'", 'and truncates');
 $node->safe_psql('fleet', 'COPY cargo TO PROGRAM $$cat >/dev/null # canary-program$$');
 event('superuser', "object = 'program'", 'COPY TO PROGRAM, without the command');
+# Catalogs, by whatever command; those of the whole server from any database.
+my $empty = $node->basedir . '/empty';
+append_to_file($empty, '');
+$node->safe_psql('fleet', "COPY pg_description FROM STDIN;\n\\.\nCOPY audit.log FROM STDIN;\n\\.\nCOPY pg_authid FROM '$empty';
+	SET allow_system_table_mods = on; BEGIN; TRUNCATE core.ai_models, pg_seclabel; ROLLBACK");
+event('superuser', "object = 'pg_catalog.pg_description' AND severity = 'warning' AND details->>'command' = 'COPY' AND details->>'direction' = 'from'", 'COPY into a catalog');
+event('superuser', "object = 'audit.log' AND severity = 'notice' AND details->>'command' = 'COPY' AND details->>'direction' = 'from'", 'COPY into the audit trail');
+event('superuser', "object = 'file' AND severity = 'warning' AND details->>'table' = 'pg_catalog.pg_authid' AND details->>'direction' = 'from'", 'COPY of a file into a catalog');
+event('superuser', "object = 'core.ai_models, pg_catalog.pg_seclabel' AND severity = 'warning' AND details->>'command' = 'TRUNCATE TABLE'", 'TRUNCATE of a catalog');
+$node->psql('fleet', "COPY pg_class FROM STDIN;\nnonsense\n\\.\n");
+event('superuser', "NOT succeeded AND object = 'pg_catalog.pg_class' AND details->>'sqlstate' = '22P02'", 'a COPY that fails');
+$node->safe_psql('plain', "UPDATE pg_authid SET rolvaliduntil = NULL WHERE rolname = 'closed'; COPY pg_auth_members FROM STDIN;\n\\.\nCOPY pg_tablespace FROM '$empty';
+	UPDATE pg_description SET description = description WHERE false");
+event('superuser', "object = 'pg_catalog.pg_authid' AND message = 'update' AND severity = 'warning'", 'a superuser writes to a catalog of the whole server elsewhere');
+event('superuser', "object = 'pg_catalog.pg_auth_members' AND details->>'direction' = 'from'", 'COPY there');
+event('superuser', "object = 'file' AND details->>'table' = 'pg_catalog.pg_tablespace'", 'and of a file');
+is(count_of("event_type = 'superuser' AND object = 'pg_catalog.pg_description' AND message = 'update'"), '0', "another database's own catalogs are its own");
 $node->safe_psql('fleet', 'CREATE EXTENSION pg_trgm; DROP EXTENSION pg_trgm');
 is(count_of("event_type = 'extension_changed' AND object = 'pg_trgm'"), '2', 'extensions');
 $node->safe_psql('fleet', 'ALTER EVENT TRIGGER sentient_edge_record_ddl DISABLE; ALTER EVENT TRIGGER sentient_edge_record_ddl ENABLE ALWAYS');
