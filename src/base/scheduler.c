@@ -6,9 +6,10 @@
  * launcher does that).  It ends by itself when the database does not have the
  * extension (any more), or a session wants the database for itself.  Between
  * jobs it holds no lock and no transaction.  A job that fails is logged once
- * for each different message, counted, and run again after a growing pause.
- * It may die at any instruction: the registry slot is cleaned by the exit
- * callback, or, after a crash, made anew.
+ * for each different message, counted, and run again after a growing pause; so
+ * is one that does not get a lock within SCHEDULER_LOCK_TIMEOUT.  The scheduler
+ * may die at any instruction: the registry slot is cleaned by the exit callback,
+ * or, after a crash, made anew.
  */
 #include "postgres.h"
 
@@ -37,9 +38,12 @@
 
 /* An idle scheduler looks around this often at the latest. */
 #define SCHEDULER_NAP_MS		60000
-/* First and longest pause after an error. */
+/* First and longest pause after an error; the longest one after a lock timeout. */
 #define SCHEDULER_RETRY_MS		1000
 #define SCHEDULER_RETRY_MAX_MS	300000
+#define SCHEDULER_LOCK_RETRY_MS	10000
+/* No job waits longer for a lock, for all others would wait with it. */
+#define SCHEDULER_LOCK_TIMEOUT	"2s"
 
 static const SchedulerJob *scheduler_jobs[SCHEDULER_MAX_JOBS];
 static int	scheduler_njobs = 0;
@@ -119,6 +123,7 @@ scheduler_main(Datum arg)
 	worker_prepare();
 	scheduler_attach(database);
 	worker_connect(database, "sentient_edge scheduler");
+	SetConfigOption("lock_timeout", SCHEDULER_LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
 
 	job_context = AllocSetContextCreate(TopMemoryContext, "sentient_edge job", ALLOCSET_DEFAULT_SIZES);
 	for (int job = 0; job < scheduler_njobs; job++)
@@ -237,7 +242,8 @@ scheduler_run(Oid database, int job, bool requested, TimestampTz *due, int *fail
 		AbortOutOfAnyTransaction();
 		RESUME_INTERRUPTS();
 
-		pause_ms = Min((int64) SCHEDULER_RETRY_MS << Min(*failures, 16), SCHEDULER_RETRY_MAX_MS);
+		pause_ms = Min((int64) SCHEDULER_RETRY_MS << Min(*failures, 16),
+					   error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ? SCHEDULER_LOCK_RETRY_MS : SCHEDULER_RETRY_MAX_MS);
 		*failures += 1;
 	}
 	PG_END_TRY();

@@ -120,6 +120,19 @@ $node->safe_psql('one', 'ALTER TABLE part_config_away RENAME TO part_config');
 $node->safe_psql('one', "UPDATE sentient_edge.settings SET value = '5' WHERE name = 'telemetry.partition_premake'");
 sentient_wait($node, 'one', "SELECT max(runway) = 5 FROM telemetry.partitions WHERE parent = 'telemetry.drone_telemetry'", 'then it goes on');
 
+# A job that does not get its lock has no other job wait with it, and is back soon.
+my $runs = sub { return "SELECT runs FROM sentient_edge.workers WHERE database = 'one' AND worker = '$_[0]'"; };
+my $owner = $node->background_psql('one');
+$owner->query_safe('BEGIN; LOCK TABLE audit.blocks IN ACCESS EXCLUSIVE MODE');
+sentient_wait($node, 'one', "SELECT last_error ~ 'lock timeout' FROM sentient_edge.workers WHERE database = 'one' AND worker = 'ledger'",
+	'sealing gives up a lock that it does not get');
+sentient_wait($node, 'one', 'SELECT (' . $runs->('link loss') . ') > 2 + ' . $node->safe_psql('one', $runs->('link loss')),
+	'link loss is looked at meanwhile');
+$owner->query_safe('COMMIT');
+$owner->quit;
+$node->safe_psql('one', "INSERT INTO core.drones (call_sign, drone_type) VALUES ('sealed later', 'quadcopter')");
+sentient_wait($node, 'one', "SELECT max(audit_id) = (SELECT max(max_audit_id) FROM audit.blocks) FROM audit.log", 'then it seals');
+
 # Without the preload the view says what is missing.
 my $plain = sentient_server('plain', preload => 0);
 sentient_database($plain, 'fleet');
