@@ -598,7 +598,7 @@ try_step(MemoryContext context)
 	return result;
 }
 
-/* Wait, but not when the database is wanted for somebody. */
+/* Wait, but not when the database is wanted for somebody; a reload may have changed for how long. */
 static void
 pause_for(int64 ms)
 {
@@ -614,6 +614,8 @@ pause_for(int64 ms)
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Min(left, 1000), PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+			break;
 	}
 }
 

@@ -70,8 +70,7 @@ sentient_wait($node, 'owned', q{
 $node->safe_psql('owned', q{
 	UPDATE sentient_edge.settings SET value = '1 year' WHERE name = 'telemetry.retention';
 	SELECT telemetry.run_maintenance()});
-is( $node->safe_psql('owned', q{SELECT state FROM telemetry.partitions WHERE name = 'drone_telemetry_p20200501'}),
-	'detached', 'and retired');
+sentient_wait($node, 'owned', q{SELECT state = 'detached' FROM telemetry.partitions WHERE name = 'drone_telemetry_p20200501'}, 'and retired');
 is(is_superuser('owner'), 'f', 'and none of the functions planted beside pg_partman was called as superuser');
 is($node->safe_psql('owned', 'SELECT count(*) FROM part_config'), '0', 'pg_partman was left alone');
 
@@ -114,6 +113,7 @@ $node->safe_psql('fleet', q{
 	CREATE ROLE administrator LOGIN IN ROLE sentient_admin;
 	CREATE ROLE operator LOGIN IN ROLE sentient_operator});
 $node->safe_psql('fleet', "INSERT INTO core.drones (drone_id, call_sign, drone_type) VALUES ('$drone', 'a', 'quadcopter')");
+sentient_wait($node, 'fleet', q{SELECT max(runway) = 4 FROM telemetry.partitions WHERE parent = 'telemetry.drone_telemetry'}, 'the worker has made its partitions');
 my $types = join '', map { "CREATE DOMAIN pg_temp.$_ AS pg_catalog.$_ CHECK (pg_temp.took(value));" }
   qw(text name regclass timestamptz "char" oid);
 ($status, $out, $err) = as('administrator', 'fleet', q{
@@ -133,13 +133,13 @@ my $types = join '', map { "CREATE DOMAIN pg_temp.$_ AS pg_catalog.$_ CHECK (pg_
 	EXCEPTION WHEN OTHERS THEN
 		NULL;
 	END $$;
-	-- more than a worker may have made meanwhile
+	-- more than the worker has made
 	BEGIN;
 	UPDATE sentient_edge.settings SET value = '8' WHERE name = 'telemetry.partition_premake';
 	SELECT count(*) FROM telemetry.run_maintenance() WHERE action = 'created' AND parent = 'telemetry.drone_telemetry';
 	COMMIT;});
 is($status, 0, 'maintenance in the foreground beside temporary types and tables') or diag $err;
-like($out, qr/^[4-9]$/m, 'makes its partitions');
+like($out, qr/^4$/m, 'makes its partitions');
 is(is_superuser('administrator'), 'f', 'and evaluates nothing of them');
 
 #
@@ -211,9 +211,7 @@ sentient_wait($node, 'fleet', 'SELECT count(*) = 0 FROM telemetry.drone_telemetr
 #
 $node->safe_psql('fleet', 'CREATE ROLE keeper LOGIN IN ROLE sentient_admin');
 as('keeper', 'fleet', q{SELECT sentient_edge.seal('x', 'y:1'), sentient_edge.rotate_data_key('field')});
-sentient_wait($node, 'fleet', q{
-	SELECT count(*) = 0 FROM pg_stat_activity a, sentient_edge.data_keys k
-	 WHERE k.rotated_at IS NOT NULL AND a.xact_start <= k.rotated_at AND a.datname = 'fleet'}, 'who might have used the key is gone');
+sentient_retired($node, 'fleet', 'who might have used the key is gone');
 my (undef, $told, $refused) = as('keeper', 'fleet', q{
 	CREATE FUNCTION pg_temp.gain() RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN ALTER ROLE keeper SUPERUSER; EXCEPTION WHEN insufficient_privilege THEN NULL; END $$;

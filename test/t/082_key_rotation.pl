@@ -311,17 +311,20 @@ $session->query_safe('BEGIN; SELECT 1');
 $node->safe_psql('fleet', "SELECT sentient_edge.rotate_data_key('field')");
 fails_with($node, "SELECT sentient_edge.destroy_data_key('$active')", qr/ERROR:  55006: data key $active may be in use by transactions that began before it was retired/, 'a transaction that is older than the retirement');
 $session->query_safe('COMMIT');
+sentient_retired($node, 'fleet', 'it ends, like all others');
 is($session->query_safe("SELECT sentient_edge.destroy_data_key('$active')"), 't', 'and once it has ended');
 is($node->safe_psql('fleet', "SELECT sentient_edge.destroy_data_key('$old_key')"), 't', 'a key that nothing needs is destroyed');
 is($node->safe_psql('fleet', "SELECT sentient_edge.destroy_data_key('$old_key')"), 'f', 'once');
 is($node->safe_psql('fleet', "SELECT state, wrapped_key IS NULL, destroyed_at IS NOT NULL FROM sentient_edge.data_keys WHERE key_id = '$old_key'"), 'destroyed|t|t', 'its bytes are gone');
 my $search = $node->safe_psql('fleet', "SELECT sentient_edge.rotate_data_key('search'); SELECT key_id FROM sentient_edge.data_keys WHERE purpose = 'search' AND state = 'decrypt_only'");
 $search = (split /\n/, $search)[-1];
+sentient_retired($node, 'fleet', 'another key is retired');
 fails_with($node, "SELECT sentient_edge.destroy_data_key('$search')", qr/is needed by 11 stored values/, 'a search key is needed by its tags');
 
 # The audit trail.
 my $mac_key = $node->safe_psql('fleet', "SELECT key_id FROM sentient_edge.data_keys WHERE purpose = 'audit_mac' AND state = 'active'");
 $node->safe_psql('fleet', "SELECT sentient_edge.rotate_data_key('audit_mac')");
+sentient_retired($node, 'fleet', 'and that of the audit trail');
 fails_with($node, "SELECT sentient_edge.destroy_data_key('$mac_key')", qr/is needed by \d+ stored values\nDETAIL:  They are in audit\.log \(\d+\), audit\.security_events \(\d+\)\./, 'the audit trail needs the keys of its MACs');
 
 # By force.

@@ -142,6 +142,7 @@ sub destroy
 
 	return $err =~ /is needed by (\d+) stored values\nDETAIL:  They are in (.*)\./ ? "$1 in $2" : $out . $err;
 }
+sentient_retired($node, 'fleet', 'who might have used the old keys is gone');
 my $expected = '10 in public.radios.serial (3), public.lists.list (2), public.lists.domains (2), public.pairs.value (1), public.odd_all."Value ""x" (1), public.copies.serial (1)';
 is(destroy($old_field), $expected, 'a field key that is in use is not destroyed');
 is(destroy($old_search), $expected, 'nor a search key');

@@ -174,14 +174,25 @@ for my $round (1 .. 3)
 unlike(slurp_file($node->logfile), qr/deadlock detected/, 'there was no deadlock');
 
 #
-# Pause, resume, restart.
+# Pause, resume, restart.  A worker that rests for a minute behind each batch does
+# not come to its end before the test has done what it means to do meanwhile; a
+# reload wakes it.
 #
-$node->append_conf('postgresql.conf', 'sentient_edge.reencrypt_delay = 200');
-$node->reload;
+sub rest
+{
+	my ($ms) = @_;
+
+	$node->safe_psql('fleet', "ALTER SYSTEM SET sentient_edge.reencrypt_delay = $ms");
+	$node->reload;
+	return;
+}
+
+rest(60_000);
 rotate();
 $id = reencrypt('public.vault', 'secret', '{id}');
 $node->poll_query_until('fleet', "SELECT values_done > 0 FROM sentient_edge.reencrypt_progress WHERE reencryption_id = '$id'");
 $node->safe_psql('fleet', "SELECT sentient_edge.reencrypt_pause('$id')");
+rest(0);
 sentient_wait($node, 'fleet', "SELECT ($worker) = 0", 'a pause ends the worker');
 cmp_ok($node->safe_psql('fleet', $left), '>', 0, 'with values left');
 ($status, $out, $err) = $node->psql('fleet', "SELECT sentient_edge.reencrypt_pause('$id')");
@@ -192,11 +203,11 @@ my $done = $node->safe_psql('fleet', "SELECT values_done FROM sentient_edge.reen
 $node->restart;
 $node->poll_query_until('fleet', "SELECT runs > 0 FROM sentient_edge.workers WHERE worker = 're-encryption' AND database = 'fleet'");
 is($node->safe_psql('fleet', "SELECT state, values_done FROM sentient_edge.reencrypt_progress WHERE reencryption_id = '$id'"), "paused|$done", 'a restart leaves it paused');
+rest(60_000);
 $node->safe_psql('fleet', "SELECT sentient_edge.reencrypt_resume('$id')");
 $node->poll_query_until('fleet', "SELECT values_done > $done FROM sentient_edge.reencrypt_progress WHERE reencryption_id = '$id'");
 $node->restart;
-$node->safe_psql('fleet', 'ALTER SYSTEM SET sentient_edge.reencrypt_delay = 0');
-$node->reload;
+rest(0);
 wait_state($id, 'finished', 'resumed, and again after a restart');
 is($node->safe_psql('fleet', $left), '0', 'no value is left');
 is($node->safe_psql('fleet', "SELECT values_done FROM sentient_edge.reencrypt_progress WHERE reencryption_id = '$id'"),
@@ -310,15 +321,15 @@ is($node->safe_psql('fleet', q{SELECT count(*) FROM core.drones WHERE updated_at
 # A table that goes away; the database wanted for somebody.
 #
 rotate();
-$node->safe_psql('fleet', q{ALTER SYSTEM SET sentient_edge.reencrypt_delay = 200});
-$node->reload;
+rest(60_000);
 $id = reencrypt('public.logs', 'secret');
 $node->poll_query_until('fleet', "SELECT values_done > 0 FROM sentient_edge.reencrypt_progress WHERE reencryption_id = '$id'");
 $node->safe_psql('fleet', 'DROP TABLE public.logs');
+rest(0);
 wait_state($id, 'failed', 'a table that is dropped ends its re-encryption');
-$id = reencrypt('public.letters', 'secret', '{id}');
-$node->safe_psql('fleet', 'ALTER TABLE public.letters RENAME COLUMN id TO letter_id');
+$id = $node->safe_psql('fleet', q{BEGIN; SELECT sentient_edge.reencrypt('public.letters', 'secret', '{id}'); ALTER TABLE public.letters RENAME COLUMN id TO letter_id; COMMIT});
 wait_state($id, 'failed', 'so does a column of the context that has another name');
+rest(60_000);
 
 sentient_database($node, 'other');
 $node->safe_psql('other', q{
@@ -341,8 +352,7 @@ $node->safe_psql('postgres', 'DROP DATABASE another');
 $node->safe_psql('postgres', 'CREATE DATABASE restored');
 run([ 'psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-o', '/dev/null', '-f', $dump, $node->connstr('restored') ], '<', '/dev/null', '2>', \$err);
 is($err, '', 'is restored');
-$node->safe_psql('postgres', q{ALTER SYSTEM SET sentient_edge.reencrypt_delay = 0});
-$node->reload;
+rest(0);
 $node->safe_psql('restored', 'SELECT sentient_edge.reencrypt_resume(reencryption_id) FROM sentient_edge.reencryptions');
 sentient_wait($node, 'restored', "SELECT state = 'finished' FROM sentient_edge.reencryptions", 'and goes on there');
 is($node->safe_psql('restored', q{SELECT count(DISTINCT sentient_edge.sealed_key_id(serial_number)) FROM core.drones}), '1', 'to its end');
@@ -354,7 +364,8 @@ is($node->safe_psql('restored', q{SELECT count(DISTINCT sentient_edge.sealed_key
 sentient_database($node, 'fresh');
 my ($maker, $restorer) = ({ out => '' }, { out => '' });
 $restorer->{handle} = start([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('fresh'), map { ('-c', $_) } (
-			q{BEGIN}, q{LOCK TABLE audit.log IN ACCESS EXCLUSIVE MODE},
+			# later than the key worker looks for a deadlock, be the machine ever so slow
+			q{SET deadlock_timeout = '60s'}, q{BEGIN}, q{LOCK TABLE audit.log IN ACCESS EXCLUSIVE MODE},
 			q{DO $$BEGIN WHILE NOT EXISTS (SELECT FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND relation = 'audit.log'::regclass AND backend_type = 'sentient_edge key worker') LOOP PERFORM pg_stat_clear_snapshot(); PERFORM pg_sleep(0.01); END LOOP; END$$},
 			q{SELECT pg_sleep(1.5)}, q{LOCK TABLE sentient_edge.data_keys IN SHARE ROW EXCLUSIVE MODE}, q{COMMIT}, q{SELECT 'restored'}) ],
 	'<', '/dev/null', '>', \$restorer->{out}, '2>', \$restorer->{out});
@@ -374,8 +385,7 @@ my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($node, 'copy', has_streaming => 1);
 $standby->start;
 rotate();
-$node->safe_psql('fleet', q{ALTER SYSTEM SET sentient_edge.reencrypt_delay = 500});
-$node->reload;
+rest(60_000);
 $id = reencrypt('public.vault', 'secret', '{id}');
 $node->poll_query_until('fleet', "SELECT values_done > 0 FROM sentient_edge.reencrypt_progress WHERE reencryption_id = '$id'");
 $node->wait_for_catchup($standby);
@@ -386,6 +396,8 @@ like($err, qr/read-only transaction/, 'but nothing is changed there');
 is($standby->safe_psql('postgres', $worker), '0', 'no worker runs there');
 $node->stop('immediate');
 $standby->promote;
+$standby->safe_psql('fleet', 'ALTER SYSTEM SET sentient_edge.reencrypt_delay = 0');
+$standby->reload;
 sentient_wait($standby, 'fleet', "SELECT state = 'finished' FROM sentient_edge.reencrypt_progress WHERE reencryption_id = '$id'", 'after the promotion it goes on there');
 is($standby->safe_psql('fleet', $left), '0', 'to its end');
 is($standby->safe_psql('fleet', $wrong), '0', 'with every value');

@@ -6,6 +6,8 @@
 #   my $node = sentient_server('main', conf => "work_mem = '8MB'", durable => 1);
 #   sentient_database($node, 'fleet');
 #   sentient_wait($node, 'fleet', "SELECT count(*) > 0 FROM ...", 'a partition was made');
+#   sentient_run($node, 'fleet', 'security events', 'what waited is written');
+#   sentient_retired($node, 'fleet', 'who might use the key is gone');
 #
 # A server is a PostgreSQL::Test::Cluster: own directory, own Unix socket, gone
 # when the test ends.
@@ -23,7 +25,7 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(sentient_server sentient_conf sentient_database
-  sentient_drone sentient_wait);
+  sentient_drone sentient_wait sentient_run sentient_retired);
 
 # Configuration of a server that runs the extension.  PostgreSQL::Test::Cluster
 # itself turns fsync and restart_after_crash off; a test that kills processes
@@ -90,6 +92,29 @@ sub sentient_wait
 	}
 	diag("waited for: $query\nlast answer: $out$err");
 	return fail($what);
+}
+
+# Wait until a run of the scheduler's job that began after this call has ended; one
+# test.  (The run that is under way now may be the first to end.)
+sub sentient_run
+{
+	my ($node, $database, $job, $what) = @_;
+	my $runs = "SELECT runs FROM sentient_edge.workers WHERE database = '$database' AND worker = '$job'";
+	my $before = $node->safe_psql($database, $runs) || 0;
+
+	return sentient_wait($node, $database, "SELECT ($runs) >= $before + 2", $what);
+}
+
+# Wait until nobody is left who began before the last key was retired, and so may
+# hold a value that is yet to be stored: the scheduler's transactions are such, too;
+# one test.
+sub sentient_retired
+{
+	my ($node, $database, $what) = @_;
+
+	return sentient_wait($node, $database, q{
+		SELECT count(*) = 0 FROM pg_stat_activity a, sentient_edge.data_keys k
+		 WHERE a.xact_start <= k.rotated_at AND a.datname = current_database() AND a.pid <> pg_backend_pid()}, $what);
 }
 
 1;
