@@ -38,6 +38,9 @@
 
 #define HIDDEN		"<hidden: it may contain a secret>"
 
+/* What PostgreSQL takes for blanks, the last since version 16. */
+#define BLANKS		" \t\r\n\f\v"
+
 /* So many are looked up in a text, for the time it takes; one with more is guarded. */
 #define EXECUTES_MAX	100
 
@@ -253,6 +256,12 @@ is_word_byte(char c)
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || IS_HIGHBIT_SET(c);
 }
 
+static bool
+is_word(const char *word, size_t length, const char *other)
+{
+	return length == strlen(other) && pg_strncasecmp(word, other, length) == 0;
+}
+
 /* Is a function of this name one whose calls are hidden? */
 static bool
 is_guarded_name(const char *name, size_t length)
@@ -288,17 +297,20 @@ is_guarded_name(const char *name, size_t length)
 	return false;
 }
 
-/* Behind EXECUTE: does the prepared statement that is named there call a guarded function? */
+/*
+ * Behind EXECUTE: does the prepared statement that is named there call a guarded
+ * function?  One that is not known is what the caller says.
+ */
 static bool
-executes_guarded(const char *at)
+executes_guarded(const char *at, bool unknown)
 {
 	char		name[NAMEDATALEN];
 	size_t		length = 0;
 	PreparedStatement *statement;
 
-	at += strspn(at, " \t\r\n\f");
-	if (pg_strncasecmp(at, "U&", 2) == 0)
-		return true;			/* escapes in a name: not looked into */
+	at += strspn(at, BLANKS);
+	if (pg_strncasecmp(at, "U&", 2) == 0 || *at == '/' || *at == '-')
+		return true;			/* escapes in a name, a comment before it: not looked into */
 	if (*at == '"')
 	{
 		for (at++; length < NAMEDATALEN - 1 && *at != '\0' && (*at != '"' || *++at == '"'); at++)
@@ -311,7 +323,7 @@ executes_guarded(const char *at)
 	}
 	name[length] = '\0';
 	statement = length == 0 ? NULL : FetchPreparedStatement(name, false);
-	return statement != NULL && calls_guarded(statement->plansource->query_string, true);
+	return statement != NULL ? calls_guarded(statement->plansource->query_string, true) : unknown;
 }
 
 /*
@@ -323,6 +335,8 @@ static bool
 calls_guarded(const char *text, bool prepared)
 {
 	int			executes = 0;
+	bool		first = true;
+	bool		is_execute = false; /* EXECUTE, perhaps behind EXPLAIN; not one of PL/pgSQL */
 
 	if (text == NULL)
 		return false;
@@ -339,18 +353,24 @@ calls_guarded(const char *text, bool prepared)
 		while (is_word_byte(*text))
 			text++;
 		length = text - word;
+		if (first)
+			is_execute = is_word(word, length, "execute") || is_word(word, length, "explain");
+		first = false;
 
-		if (length == strlen("execute") && pg_strncasecmp(word, "execute", length) == 0)
+		if (is_word(word, length, "execute"))
 		{
-			if (!prepared && (++executes > EXECUTES_MAX || executes_guarded(text)))
+			/* A statement that is gone, with a pooled session say, may have been a guarded one. */
+			if (!prepared && (++executes > EXECUTES_MAX || executes_guarded(text, is_execute)))
 				return true;
 		}
+		else if (is_word(word, length, "u") && text[0] == '&' && text[1] == '"')
+			return true;		/* escapes in a name: not looked into */
 		else
 		{
 			const char *next = text + (*text == '"');
 
 			/* Parentheses follow, or a comment before them. */
-			next += strspn(next, " \t\r\n\f");
+			next += strspn(next, BLANKS);
 			if ((*next == '(' || *next == '/' || *next == '-') && is_guarded_name(word, length))
 				return true;
 		}

@@ -190,6 +190,8 @@ SELECT sentient_edge.seal('CANARY'::int, 'x:1');
 SELECT sentient_edge.seal('CANARY', '');
 SELECT sentient_edge.seal('CANARY', 'x:1') syntax error;
 SELECT SENTIENT_EDGE."seal" /* or not */ ('CANARY', 'x:1', true);
+SELECT U&"sentient\005fedge".u&"se\0061l" ('CANARY', 'x:1');
+SELECT sentient_edge.seal[VT]('CANARY', 'x:1');
 SELECT sentient_edge.seal_bytes('CANARY', 'x:1', true);
 SELECT sentient_edge.unseal_bytes(sentient_edge.seal_bytes('CANARY', 'x:1'), 'x:1') = 'CANARY';
 SELECT id FROM kept WHERE sentient_edge.unseal(value, 'public.kept.value:1') = 'CANARY';
@@ -207,6 +209,11 @@ EXECUTE "seal_it" ('CANARY', 'CANARY');
 PREPARE "odd ""Name" (text) AS SELECT sentient_edge.seal($1, 'x:1');
 EXECUTE "odd ""Name" ('CANARY');
 EXECUTE U&"odd \0022Name" ('CANARY');
+EXECUTE /* with a comment */ seal_it ('CANARY');
+EXECUTE -- or another
+	seal_it ('CANARY');
+EXECUTE gone_with_its_session ('CANARY');
+EXPLAIN EXECUTE gone_with_its_session ('CANARY');
 EXPLAIN (ANALYZE, VERBOSE) EXECUTE seal_it ('CANARY');
 CREATE TEMP TABLE executed AS EXECUTE seal_it ('CANARY');
 BEGIN; EXECUTE seal_it ('CANARY'); SELECT 1/0; COMMIT;
@@ -266,7 +273,7 @@ $literals .= join '', map { "SELECT $_('CANARY', 'CANARY', 'CANARY', 'CANARY', '
 my ($output, $errors);
 sub run_literals
 {
-	my $script = $literals =~ s/CANARY/$canary/gr;
+	my $script = $literals =~ s/CANARY/$canary/gr =~ s/\[VT\]/\x0b/gr;	# a blank since PostgreSQL 16
 
 	($output, $errors) = ('', '');
 	IPC::Run::run([ 'psql', '-X', '-d', $node->connstr('fleet') ], '<', \$script, '>', \$output, '2>', \$errors);
