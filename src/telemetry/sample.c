@@ -297,12 +297,14 @@ sample_to_jsonb(const Sample *sample)
 		sample_push_time(&state, "recorded_at", sample->recorded_at);
 	for (int column = SAMPLE_FIRST_NUMBER; column <= SAMPLE_LAST_NUMBER; column++)
 	{
+		double		number;
+
 		if (!sample_has(sample, column))
 			continue;
-		sample_push_number(&state, sample_columns[column].name,
-						   column >= SAMPLE_FIRST_REAL && column <= SAMPLE_LAST_REAL ?
-						   shortest_double(sample_real(sample, column)) :
-						   sample_get_number(sample, column));
+		number = sample_get_number(sample, column);
+		if (column >= SAMPLE_FIRST_REAL && column <= SAMPLE_LAST_REAL)
+			number = shortest_double((float4) number);
+		sample_push_number(&state, sample_columns[column].name, number);
 	}
 	if (sample_has(sample, SAMPLE_FLIGHT_MODE))
 		sample_push_string(&state, "flight_mode", VARDATA_ANY(sample->flight_mode),
