@@ -54,8 +54,8 @@ check_call(FunctionCallInfo fcinfo, const char *function)
 bool
 events_restoring(void)
 {
-	return sql_query("SELECT FROM sentient_edge.managed_tables"
-					 " WHERE table_name = 'audit.log' AND restored_at IS NOT NULL", 0, NULL, NULL) > 0;
+	return sql_query("SELECT FROM sentient_edge.managed_tables m"
+					 " WHERE m.table_name = 'audit.log' AND " TABLE_IS_BEING_RESTORED, 0, NULL, NULL) > 0;
 }
 
 static SecurityEventType

@@ -181,17 +181,16 @@ prepare_insertion(const char *table)
 	return plan;
 }
 
-/* The plan for the table that takes events now; they wait in that of restores, or not. */
-static SPIPlanPtr
-insertion(bool *waits)
+/* Do events wait for the end of a restore now? */
+static bool
+events_wait(void)
 {
 	static SPIPlanPtr restoring = NULL;
-	static SPIPlanPtr plans[2] = {NULL, NULL};
 
 	if (restoring == NULL)
 	{
-		SPIPlanPtr	prepared = SPI_prepare("SELECT FROM sentient_edge.managed_tables"
-										   " WHERE table_name = 'audit.security_events' AND restored_at IS NOT NULL", 0, NULL);
+		SPIPlanPtr	prepared = SPI_prepare("SELECT FROM sentient_edge.managed_tables m"
+										   " WHERE m.table_name = 'audit.security_events' AND " TABLE_IS_BEING_RESTORED, 0, NULL);
 
 		if (prepared == NULL || SPI_keepplan(prepared) != 0)
 			elog(ERROR, "cannot prepare the insertion of security events");
@@ -199,7 +198,22 @@ insertion(bool *waits)
 	}
 	if (SPI_execute_plan(restoring, NULL, NULL, false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "cannot tell where security events go");
-	*waits = SPI_processed > 0;
+	return SPI_processed > 0;
+}
+
+/* The plan for the table that takes events now; they wait in that of restores, or not. */
+static SPIPlanPtr
+insertion(bool *waits)
+{
+	static SPIPlanPtr plans[2] = {NULL, NULL};
+
+	*waits = events_wait();
+	if (*waits)
+	{
+		/* Whoever ends the restore takes what waits, under a lock that keeps others from adding to it. */
+		LockRelationOid(get_relname_relid("restore_events", get_namespace_oid("audit", false)), RowExclusiveLock);
+		*waits = events_wait();
+	}
 	if (plans[*waits] == NULL)
 		plans[*waits] = prepare_insertion(*waits ? "audit.restore_events" : "audit.security_events");
 	return plans[*waits];

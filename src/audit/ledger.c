@@ -27,6 +27,7 @@
 #include "audit/prune.h"
 #include "audit/seal.h"
 #include "base/sql.h"
+#include "partition/partition.h"
 #include "errors.h"
 
 #define UNIX_EPOCH_US			((POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
@@ -190,8 +191,8 @@ ledger_lock(bool wait)
 bool
 ledger_is_restoring(void)
 {
-	return ledger_read("SELECT FROM sentient_edge.managed_tables"
-					   " WHERE table_name IN ('audit.log', 'audit.security_events') AND restored_at IS NOT NULL") > 0;
+	return ledger_read("SELECT FROM sentient_edge.managed_tables m"
+					   " WHERE m.table_name IN ('audit.log', 'audit.security_events') AND " TABLE_IS_BEING_RESTORED) > 0;
 }
 
 const DataKey *

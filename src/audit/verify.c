@@ -27,10 +27,11 @@
 #include "audit/verify.h"
 #include "base/sql.h"
 #include "errors.h"
+#include "partition/partition.h"
 
 /* Entries that wait longer than this have been forgotten by whoever should seal them. */
 #define WAITING_TOO_LONG_US		((int64) USECS_PER_HOUR)
-/* A restore that takes longer, or pretends to, is told. */
+/* A restore whose end nobody notices for longer is told. */
 #define RESTORE_TOO_LONG		"6 hours"
 /* The scheduler gets this long to prove the contrary. */
 #define WAIT_FOR_BLOCK_MS		3000
@@ -300,17 +301,35 @@ check_waiting(Verify *verify)
 				   timestamptz_to_str(verify->waiting_since));
 }
 
-/* While a dump is restored little is checked and nothing sealed: that must end. */
-static void
+/* While a dump is restored little is checked and nothing sealed: that must end, and be true.  Are triggers still to come? */
+static bool
 check_restore(Verify *verify)
 {
-	uint64		n = ledger_read("SELECT table_name, restored_at FROM sentient_edge.managed_tables"
-								" WHERE restored_at < clock_timestamp() - interval '" RESTORE_TOO_LONG "' ORDER BY 1");
+	uint64		n = ledger_read("SELECT m.table_name, m.restored_at, " TABLE_IS_BEING_RESTORED ", coalesce(" TABLE_IS_COMPLETE ", false),"
+								" m.restored_at < clock_timestamp() - interval '" RESTORE_TOO_LONG "' OR m.restored_at > clock_timestamp()"
+								" FROM sentient_edge.managed_tables m WHERE m.restored_at IS NOT NULL ORDER BY 1");
+	bool		incomplete = false;
+	bool		isnull;
 
 	for (uint64 row = 0; row < n; row++)
+	{
+		bool		complete = DatumGetBool(sql_value(row, 3, &isnull));
+
+		if (!DatumGetBool(sql_value(row, 2, &isnull)))
+			verify_finding(verify, "restore_unfinished", NO_BLOCK, NO_ENTRY,
+						   "sentient_edge.managed_tables says that a restore of %s began at %s, and there is none",
+						   sql_string(row, 0), sql_string(row, 1));
+		else if (!complete || DatumGetBool(sql_value(row, 4, &isnull)))
+			verify_finding(verify, "restore_unfinished", NO_BLOCK, NO_ENTRY,
+						   "a restore of %s began at %s and has not ended: nothing is sealed until telemetry.run_maintenance() declares that it has",
+						   sql_string(row, 0), sql_string(row, 1));
+		incomplete = incomplete || (DatumGetBool(sql_value(row, 2, &isnull)) && !complete);
+	}
+	if (ledger_read("SELECT FROM audit.restore_events WHERE NOT EXISTS (SELECT FROM sentient_edge.managed_tables m"
+					" WHERE m.table_name = 'audit.security_events' AND " TABLE_IS_BEING_RESTORED ") LIMIT 1") > 0)
 		verify_finding(verify, "restore_unfinished", NO_BLOCK, NO_ENTRY,
-					   "a restore of %s began at %s and has not ended: nothing is sealed until telemetry.run_maintenance() declares that it has",
-					   sql_string(row, 0), sql_string(row, 1));
+					   "events wait in audit.restore_events for the end of a restore, and there is none: telemetry.run_maintenance() takes them over");
+	return incomplete;
 }
 
 /* What should write entries, and what should keep them, must not have been switched off. */
@@ -319,11 +338,8 @@ check_triggers(Verify *verify)
 {
 	uint64		n;
 
-	if (ledger_is_restoring())
-	{
-		check_restore(verify);
+	if (check_restore(verify))
 		return;
-	}
 	/* As audit.audited_tables, which somebody may have replaced; tables that nobody can have left out must be there. */
 	n = ledger_read("SELECT * FROM (SELECT w.id::regclass::text, CASE WHEN r.oid IS NULL OR t.oid IS NULL THEN 'missing'"
 					" WHEN r.tgenabled <> 'A' OR t.tgenabled <> 'A' THEN 'suspended'"

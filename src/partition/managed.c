@@ -17,6 +17,8 @@
  * until the table has all the indexes and triggers again that the install script
  * gave it, and all foreign keys are enforced again, which is the end of a restore:
  * a partition made earlier would lack what the dump attaches later.
+ * The mark counts only while the table does not depend on the extension, as one that
+ * a dump has made: whoever could set the mark could have sealing stand still.
  *
  * Security events come at any time, during a restore as well.  What is in their
  * table when it makes way, and what comes until the restore has ended, waits in a
@@ -134,57 +136,67 @@ managed_restoring(const ManagedTable *table)
 	Oid			types[1] = {TEXTOID};
 	Datum		values[1] = {CStringGetTextDatum(managed_name(table))};
 
-	return sql_query("SELECT FROM sentient_edge.managed_tables WHERE table_name = $1 AND restored_at IS NOT NULL",
+	return sql_query("SELECT FROM sentient_edge.managed_tables m WHERE m.table_name = $1 AND " TABLE_IS_BEING_RESTORED,
 					 1, types, values) > 0;
+}
+
+/* The rows that have waited for the end of a restore; whoever writes one holds a lock on their table. */
+static void
+take_waiting(const ManagedTable *table, Oid relid)
+{
+	bool		before = managed_housekeeping;
+
+	if (table->waiting == NULL || partition_restored_hook == NULL)
+		return;
+	managed_housekeeping = true;
+	PG_TRY();
+	{
+		partition_restored_hook(relid);
+	}
+	PG_FINALLY();
+	{
+		managed_housekeeping = before;
+	}
+	PG_END_TRY();
 }
 
 ManagedState
 managed_state(const ManagedTable *table, Relation parent, bool declare_complete)
 {
-	Oid			types[2] = {TEXTOID, OIDOID};
-	Datum		values[2];
+	Oid			types[1] = {TEXTOID};
+	Datum		values[1] = {CStringGetTextDatum(managed_name(table))};
+	bool		restoring;
+	bool		complete;
+	bool		depends;
+	bool		has_key;
 	bool		isnull;
 
 	if (!OidIsValid(partition_default(parent)))
 		return MANAGED_BROKEN;
-
-	values[0] = CStringGetTextDatum(managed_name(table));
-	values[1] = ObjectIdGetDatum(RelationGetRelid(parent));
-	if (sql_query("SELECT m.restored_at IS NOT NULL,"
-				  " EXISTS (SELECT FROM pg_index i WHERE i.indrelid = $2 AND i.indisprimary AND i.indisvalid),"
-				  " (SELECT count(*) FILTER (WHERE i.indisvalid) >= m.indexes AND bool_and(i.indisvalid)"
-				  "    FROM pg_index i WHERE i.indrelid = $2)"
-				  " AND (SELECT count(*) FROM pg_trigger t WHERE t.tgrelid = $2 AND NOT t.tgisinternal) >= m.triggers"
-				  " AND (m.restored_at IS NULL OR NOT EXISTS (SELECT FROM sentient_edge.foreign_keys f WHERE NOT f.is_enforced))"
-				  " FROM sentient_edge.managed_tables m WHERE m.table_name = $1", 2, types, values) != 1)
+	if (sql_query("SELECT " TABLE_IS_BEING_RESTORED ", coalesce(" TABLE_IS_COMPLETE ", false), " TABLE_DEPENDS_ON_EXTENSION ","
+				  " EXISTS (SELECT FROM pg_index i WHERE i.indrelid = to_regclass(m.table_name) AND i.indisprimary AND i.indisvalid)"
+				  " FROM sentient_edge.managed_tables m WHERE m.table_name = $1", 1, types, values) != 1)
 		return MANAGED_BROKEN;
-	if (DatumGetBool(sql_value(0, 0, &isnull)))
+	restoring = DatumGetBool(sql_value(0, 0, &isnull));
+	complete = DatumGetBool(sql_value(0, 1, &isnull));
+	depends = DatumGetBool(sql_value(0, 2, &isnull));
+	has_key = DatumGetBool(sql_value(0, 3, &isnull));
+
+	if (restoring && !complete && !declare_complete)
+		return MANAGED_RESTORING;
+	if (restoring || declare_complete)
 	{
-		Datum		complete = sql_value(0, 2, &isnull);
-
-		if (!declare_complete && (isnull || !DatumGetBool(complete)))
-			return MANAGED_RESTORING;
-		depend_on_extension(RelationGetRelid(parent), sql_extension());
-		(void) sql_query("UPDATE sentient_edge.managed_tables SET restored_at = NULL WHERE table_name = $1",
+		if (table->waiting != NULL)
+			(void) sql_query(psprintf("LOCK TABLE %s IN SHARE MODE", table->waiting), 0, NULL, NULL);
+		(void) sql_query("UPDATE sentient_edge.managed_tables SET restored_at = NULL WHERE table_name = $1 AND restored_at IS NOT NULL",
 						 1, types, values);
-		if (table->waiting != NULL && partition_restored_hook != NULL)
-		{
-			bool		before = managed_housekeeping;
-
-			managed_housekeeping = true;
-			PG_TRY();
-			{
-				partition_restored_hook(RelationGetRelid(parent));
-			}
-			PG_FINALLY();
-			{
-				managed_housekeeping = before;
-			}
-			PG_END_TRY();
-		}
-		return managed_state(table, parent, false);
 	}
-	return !table->has_key || DatumGetBool(sql_value(0, 1, &isnull)) ? MANAGED_READY : MANAGED_BROKEN;
+	/* Neither does it after pg_upgrade. */
+	if (!depends)
+		depend_on_extension(RelationGetRelid(parent), sql_extension());
+	if (restoring || declare_complete)
+		take_waiting(table, RelationGetRelid(parent));
+	return !table->has_key || has_key ? MANAGED_READY : MANAGED_BROKEN;
 }
 
 /* Have DROP EXTENSION drop the table too. */

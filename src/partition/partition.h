@@ -66,4 +66,24 @@ extern void (*partition_retire_hook) (Oid parent, TimestampTz before, const Oid 
  */
 extern void (*partition_restored_hook) (Oid parent);
 
+/*
+ * Conditions on m, a row of sentient_edge.managed_tables, in queries of the sql_begin
+ * scopes.  That a dump is being restored into the table is not believed for being
+ * written there: the dump has made the table, so that it does not depend on the
+ * extension before the restore has ended.
+ */
+#define TABLE_IS_BEING_RESTORED \
+	"(m.restored_at IS NOT NULL AND NOT " TABLE_DEPENDS_ON_EXTENSION ")"
+#define TABLE_DEPENDS_ON_EXTENSION \
+	"EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'sentient_edge'" \
+	" WHERE d.classid = 'pg_class'::regclass AND d.objid = to_regclass(m.table_name)" \
+	" AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'x')"
+
+/* All that CREATE EXTENSION gave it is there again, and foreign keys are enforced; may be null. */
+#define TABLE_IS_COMPLETE \
+	"((SELECT count(*) FILTER (WHERE i.indisvalid) >= m.indexes AND bool_and(i.indisvalid)" \
+	" FROM pg_index i WHERE i.indrelid = to_regclass(m.table_name))" \
+	" AND (SELECT count(*) FROM pg_trigger t WHERE t.tgrelid = to_regclass(m.table_name) AND NOT t.tgisinternal) >= m.triggers" \
+	" AND NOT EXISTS (SELECT FROM sentient_edge.foreign_keys f WHERE NOT f.is_enforced))"
+
 #endif							/* SENTIENT_PARTITION_H */

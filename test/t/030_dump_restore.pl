@@ -82,6 +82,9 @@ sub restore
 	return;
 }
 
+# What verify says of triggers and restores.
+my $switched_off = "SELECT DISTINCT finding FROM audit.verify() WHERE finding IN ('restore_unfinished', 'capture_off', 'protection_off') ORDER BY 1";
+
 sentient_database($target, 'first');    # the roles, and a scheduler at work
 foreach my $case ([ 'plain', [ 'psql', '-X', '-v', 'ON_ERROR_STOP=0', '-q', '-f', "$dump.sql" ] ],
 	[ 'parallel', [ 'pg_restore', '-j', '4', "$dump.custom" ] ],
@@ -105,6 +108,8 @@ foreach my $case ([ 'plain', [ 'psql', '-X', '-v', 'ON_ERROR_STOP=0', '-q', '-f'
 			is($got, $expected{$what}, "$database: equal $what");
 		}
 	}
+
+	is($target->safe_psql($database, $switched_off), '', "$database: and nothing is switched off");
 
 	sentient_wait($target, $database,
 		"SELECT count(*) > 0 FROM sentient_edge.workers WHERE database = current_database() AND worker = 'scheduler' AND state = 'running'",
@@ -144,6 +149,13 @@ foreach my $case ([ 'plain', [ 'psql', '-X', '-v', 'ON_ERROR_STOP=0', '-q', '-f'
 	($status, $out, $err) = $target->psql($database, 'CREATE EXTENSION sentient_edge CASCADE');
 	is($status, 0, "$database: CREATE EXTENSION again") or diag $err;
 }
+
+# In the middle of a restore triggers are missing, which verify knows why.
+my @into_halfway = ('-h', $target->host, '-p', $target->port, '-d', 'halfway', "$dump.custom");
+restore('halfway', 'pg_restore', '--section=pre-data', @into_halfway);
+is($target->safe_psql('halfway', $switched_off), 'restore_unfinished', 'halfway: verify tells of a restore under way');
+command_ok([ 'pg_restore', '--section=data', '--section=post-data', @into_halfway ], 'halfway: the rest is restored');
+is($target->safe_psql('halfway', $switched_off), '', 'halfway: which has ended for verify, whether or not maintenance has noticed');
 
 # Between CREATE EXTENSION and the tables a restore can take its time: nothing that
 # would be in its way is made meanwhile.

@@ -255,16 +255,49 @@ sentient_wait($node, 'fleet', "SELECT runs > 0 AND state <> 'running' FROM senti
 sentient_wait($node, 'fleet', 'SELECT blocks = 0 FROM (SELECT pg_sleep(1)) AS s, LATERAL audit.seal()', 'it is sealed');
 clean('and all is well');
 
-# Somebody says that a dump is being restored: nothing is sealed, and that shows.
-ask("UPDATE sentient_edge.managed_tables SET restored_at = now() - interval '7 hours' WHERE table_name = 'audit.log'");
-like(ask('SELECT audit.verify()'), qr/restore_unfinished/, 'a restore that does not end');
+# Maintenance, which ends restores, has had its turn after the restart, and does not come again.
+sentient_wait($node, 'fleet', "SELECT runs > 0 AND state <> 'running' FROM sentient_edge.workers WHERE database = 'fleet' AND worker = 'partitions'", 'maintenance has run');
+
+# Somebody says that a dump is being restored: nobody believes it, and that he says so shows.
+ask("UPDATE sentient_edge.managed_tables SET restored_at = now()");
+is(ask(sprintf $found, ''), 'restore_unfinished, restore_unfinished, restore_unfinished', 'a restore that is none');
+like(ask('SELECT audit.verify()'), qr/says that a restore of audit.log began at .*, and there is none/, 'is told as such');
+is(ask("SET client_min_messages = error; BEGIN; ALTER TABLE core.drones DISABLE TRIGGER ALL; SELECT string_agg(finding, ', ' ORDER BY finding) FROM audit.verify() WHERE finding <> 'restore_unfinished'; ROLLBACK"),
+	'capture_off', 'triggers are checked all the same');
+ask('CREATE TABLE public.unbelieved ()');
+is(ask("SELECT details ? 'restore' FROM audit.security_events WHERE object = 'public.unbelieved'"), 'f', 'events are written as ever');
+cmp_ok(ask('SELECT events FROM audit.seal()'), '>=', 1, 'and sealed');
+ask('SELECT telemetry.run_maintenance()');
+clean('maintenance ends it');
+
+# He has the catalogs say so, too: nothing is sealed.
+sub pretend
+{
+	my ($table, $when, $how) = @_;
+	ask("DELETE FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = '$table'::regclass AND deptype = 'x'") unless $how;
+	ask("UPDATE sentient_edge.managed_tables SET restored_at = $when WHERE table_name = '$table'");
+	return;
+}
+pretend('audit.log', 'now()');
+is(ask("SET client_min_messages = error; BEGIN; ALTER TABLE core.drones DISABLE TRIGGER ALL; SELECT string_agg(DISTINCT finding, ', ') FROM audit.verify(); ROLLBACK"),
+	'restore_unfinished', 'triggers that are missing are those of a restore that is unfinished');
+is(ask("SET client_min_messages = error; BEGIN; ALTER TABLE core.drones DISABLE TRIGGER sentient_audit_row; SELECT string_agg(DISTINCT finding, ', ') FROM audit.verify(); ROLLBACK"),
+	'capture_off', 'unless it has all that it needs to end');
+for my $when ("now() - interval '7 hours'", "now() + interval '1 year'")
+{
+	pretend('audit.log', $when, 'again');
+	like(ask('SELECT audit.verify()'), qr/^\(restore_unfinished.*a restore of audit.log .* has not ended/, "a restore that does not end: since $when");
+}
 ask('CREATE TABLE public.meanwhile ()');
 is(ask("SELECT details->>'restore' FROM audit.security_events WHERE object = 'public.meanwhile'"), 'true', 'DDL is recorded all the same');
-ask("UPDATE sentient_edge.managed_tables SET restored_at = now() WHERE table_name = 'audit.security_events'");
+pretend('audit.security_events', 'now()');
 ask('CREATE TABLE public.later ()');
 is(ask("SELECT count(*) FROM audit.restore_events WHERE object = 'public.later'"), '1', 'also where events wait for its end');
+pretend('audit.security_events', 'NULL', 'again');
+like(ask('SELECT audit.verify()'), qr/events wait in audit.restore_events for the end of a restore, and there is none/, 'where they are not forgotten');
 ask('SELECT telemetry.run_maintenance()');
 is(ask("SELECT count(*) FROM audit.security_events WHERE object = 'public.later'"), '1', 'which maintenance declares');
+is(ask("SELECT count(*) FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid IN ('audit.log'::regclass, 'audit.security_events'::regclass) AND deptype = 'x'"), '2', 'both tables are the extension\'s again');
 ask('SELECT audit.seal()');
 clean('and the ledger goes on');
 
