@@ -322,6 +322,12 @@ ingest_writer_main(Datum arg)
 	{
 		int			n = queue_take(requests, BATCH_REQUESTS, BATCH_SAMPLES);
 
+		/* Now, so that what was submitted after a reload is stored under it. */
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
 		if (n > 0)
 		{
 			pgstat_report_activity(STATE_RUNNING, "storing submitted samples");
@@ -349,10 +355,5 @@ ingest_writer_main(Datum arg)
 				proc_exit(0);
 		}
 		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
 	}
 }

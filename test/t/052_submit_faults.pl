@@ -49,7 +49,7 @@ is(system('cc', '-O1', '-Wall', '-Wextra', '-Wno-unused-parameter', '-I' . confi
 # small WAL files, so that a limit on the size of files can be below that of a table
 my $node = sentient_server('faults', durable => 1, start => 0,
 	init => { allows_streaming => 1, extra => ['--wal-segsize=1'] },
-	conf => "synchronous_commit = on\nsentient_edge.queue_lock_timeout = 300ms\nmax_wal_size = 2GB\nautovacuum_naptime = 1s\nlog_statement = none\n");
+	conf => "synchronous_commit = on\nsentient_edge.queue_lock_timeout = 20min\nmax_wal_size = 2GB\nautovacuum_naptime = 1s\nlog_statement = none\n");
 $node->start;
 sentient_database($node, 'fleet');
 $node->safe_psql('fleet', qq{
@@ -72,7 +72,7 @@ sub ask
 sub worker_pid
 {
 	my ($type) = @_;
-	my $deadline = time + 30;
+	my $deadline = time + 300;
 	my $pid = '';
 
 	while ($pid eq '' && time < $deadline)
@@ -97,7 +97,7 @@ sub kill_worker
 sub wait_for_server
 {
 	my ($start) = @_;
-	my $deadline = time + 90;
+	my $deadline = time + 300;
 
 	while (1)
 	{
@@ -110,6 +110,19 @@ sub wait_for_server
 }
 
 sub lines { my ($log, $regex) = @_; my $text = -f $log ? slurp_file($log) : ''; my $n = () = $text =~ /$regex/mg; return $n; }
+
+# Wait until the log of clients has so many lines of this kind.
+sub wait_lines
+{
+	my ($log, $regex, $n) = @_;
+	my $deadline = time + 300;
+
+	usleep(20_000) while lines($log, $regex) < $n && time < $deadline;
+	return;
+}
+
+# The log of the clients that run now.
+sub current_log { return "$work/told_" . ($next_client - $clients); }
 
 # Run clients, strike in their midst, let them go on, end them and count.  Arguments:
 # connection string, statement_timeout (ms), expect: SQLSTATE that must have been
@@ -124,7 +137,7 @@ sub fault
 
 	$next_client += $clients;
 	my $run = start([ $program, $arg{connstr} // $node->connstr('fleet'), $log, $first, $clients, $drones, $arg{timeout} // 0 ], '>', \$out, '2>', \$err);
-	my $deadline = time + 60;
+	my $deadline = time + 300;
 	while ((lines($log, '\t-1\t') < $clients || lines($log, '\t00000\t1\t') < 100) && time < $deadline)
 	{
 		$run->pump_nb;
@@ -135,8 +148,7 @@ sub fault
 	@running = split ' ', $out;
 	$strike->($out);
 	my $at_strike = lines($log, '\t00000\t1\t');
-	$deadline = time + 60;
-	usleep(20_000) while lines($log, '\t00000\t1\t') < $at_strike + 100 && time < $deadline;
+	wait_lines($log, '\t00000\t1\t', $at_strike + 100);
 	cmp_ok(lines($log, '\t00000\t1\t'), '>=', $at_strike + 100, "$name: the clients are served again");
 	usleep($load * 1e6);
 	$run->pump_nb;
@@ -198,7 +210,7 @@ fault('kill -9 backend', sub {
 	wait_for_server();
 });
 fault('kill -9 postmaster', sub { $node->kill9; wait_for_server(1) });
-fault('SIGSTOP of the writer', sub { my $pid = writer_pid(); kill 'STOP', $pid; sleep($long ? 10 : 2); kill 'CONT', $pid; }, timeout => 500, expect => '08007');
+fault('SIGSTOP of the writer', sub { my $pid = writer_pid(); kill 'STOP', $pid; wait_lines(current_log(), '\t08007\t', 1); sleep 10 if $long; kill 'CONT', $pid; }, timeout => 500, expect => '08007');
 
 # ---- storage ----
 
@@ -216,7 +228,6 @@ if ($small ne '')
 }
 fault('full disk', sub {
 	my $pid = writer_pid();
-	my $log = "$work/told_" . ($next_client - $clients);
 	my $full = $small ne '' ? '53100' : 'XX000';
 
 	if ($small ne '')
@@ -230,8 +241,7 @@ fault('full disk', sub {
 	{
 		is(system('prlimit', "--pid=$pid", '--fsize=2097152:'), 0, 'the writer may not make files larger');
 	}
-	my $deadline = time + 60;
-	usleep(50_000) while lines($log, "\t$full\t") == 0 && time < $deadline;
+	wait_lines(current_log(), "\t$full\t", 1);
 	usleep($load * 1e6);
 	$small ne '' ? unlink "$small/ballast" : system('prlimit', "--pid=$pid", '--fsize=unlimited:');
 	is(writer_pid(), $pid, 'the writer is the same');
@@ -260,7 +270,7 @@ my $told = fault('delete of a drone', sub {
 		$node->safe_psql('fleet', qq{
 			BEGIN; LOCK TABLE telemetry.drone_telemetry IN SHARE ROW EXCLUSIVE MODE;
 			DELETE FROM telemetry.drone_telemetry WHERE drone_id = $third; DELETE FROM core.drones WHERE drone_id = $third; COMMIT});
-		usleep(300_000);
+		wait_lines(current_log(), '\t00000\t0\t0\t1$', $_);
 		$node->safe_psql('fleet', "INSERT INTO core.drones (drone_id, call_sign, drone_type) VALUES ($third, 'FAULT-3', 'vtol')");
 	}
 }, skip => "n % $drones = 2");
@@ -275,7 +285,7 @@ fault('settings change', sub {
 	{
 		$node->safe_psql('fleet', 'UPDATE sentient_edge.settings SET value = ' . (3 + $i % 3) . q{ WHERE name = 'telemetry.partition_premake'});
 		$node->safe_psql('fleet', q{UPDATE sentient_edge.settings SET value = '201} . $i % 9 . q{-01-01 00:00:00+00' WHERE name = 'telemetry.accept_from'});
-		$node->safe_psql('postgres', 'ALTER SYSTEM SET sentient_edge.queue_lock_timeout = ' . (300 + $i % 3));
+		$node->safe_psql('postgres', 'ALTER SYSTEM SET sentient_edge.queue_lock_timeout = ' . (1_200_000 + $i % 3));
 		$node->reload;
 	}
 }, no_errors => 1);
@@ -286,7 +296,9 @@ my $rules = 0;
 $next_client = 2800;
 fault('rules change', sub {
 	my $end = time + 2 * $load;
-	for (my $i = 1; time < $end || $i < 12; $i++)
+	my $deadline = time + 300;
+	my $cleared = 0;
+	for (my $i = 1; time < $end || $i < 12 || ($cleared <= 20 && time < $deadline); $i++)
 	{
 		$rules = $i;
 		change(sprintf(q{INSERT INTO telemetry.alert_rules (name, metric, comparison, threshold, clear_threshold, hold_for, drone_type)
@@ -298,6 +310,7 @@ fault('rules change', sub {
 		change(q{UPDATE telemetry.alert_rules SET threshold = threshold + 1, drone_type = CASE WHEN random() < 0.2 THEN 'none' END WHERE name LIKE 'fault %' AND random() < 0.3},
 			q{SELECT telemetry.acknowledge_alert(alert_id) FROM telemetry.real_time_alerts WHERE cleared_at IS NULL ORDER BY random() LIMIT 3});
 		change(sprintf(q{DELETE FROM telemetry.alert_rules WHERE name = 'fault %d'}, $i - 3), sprintf(q{DELETE FROM telemetry.geofences WHERE name = 'fault %d'}, $i - 4));
+		$cleared = $node->safe_psql('fleet', 'SELECT count(cleared_at) FROM telemetry.real_time_alerts');
 	}
 });
 $next_client = $behind;
@@ -359,7 +372,18 @@ sub check_alerts
 	return;
 }
 
-fault('locked table', sub { $node->safe_psql('fleet', 'BEGIN; LOCK TABLE telemetry.drone_telemetry IN SHARE MODE; SELECT pg_sleep(1.5); COMMIT') }, expect => '55P03');
+$node->safe_psql('postgres', q{ALTER SYSTEM SET sentient_edge.queue_lock_timeout = '300ms'});
+$node->reload;
+fault('locked table', sub {
+	my $locker = $node->background_psql('fleet');
+
+	$locker->query_safe('BEGIN; LOCK TABLE telemetry.drone_telemetry IN SHARE MODE');
+	wait_lines(current_log(), '\t55P03\t', 1);
+	$locker->query_safe('COMMIT');
+	$locker->quit;
+}, expect => '55P03');
+$node->safe_psql('postgres', q{ALTER SYSTEM SET sentient_edge.queue_lock_timeout = '20min'});
+$node->reload;
 
 # ---- PgBouncer ----
 
@@ -388,7 +412,7 @@ fault('PgBouncer, kill -9 writer', sub { kill_worker('ingest writer'); wait_for_
 kill 'TERM', slurp_file("$work/pgbouncer.pid") =~ /(\d+)/;
 $pooler->finish;
 
-sub poll { my ($what) = @_; my $deadline = time + 30; while (time < $deadline) { return 1 if $what->(); usleep(100_000) } return 0; }
+sub poll { my ($what) = @_; my $deadline = time + 300; while (time < $deadline) { return 1 if $what->(); usleep(100_000) } return 0; }
 
 # ---- synchronous standby ----
 
@@ -401,7 +425,8 @@ $node->reload;
 sentient_wait($node, 'postgres', q{SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'}, 'the standby is synchronous');
 my $last = fault('synchronous standby stopped and resumed', sub {
 	$standby->stop('immediate');
-	sleep($long ? 10 : 2);
+	wait_lines(current_log(), '\t08007\t', 1);
+	sleep 10 if $long;
 	$standby->start;
 }, timeout => 700, expect => '08007');
 # what was acknowledged is on the standby, whatever becomes of the primary
