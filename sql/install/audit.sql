@@ -171,7 +171,7 @@ COMMENT ON FUNCTION audit.enable(regclass, name[], name[]) IS
 'Has every change of a table captured in audit.log from now on, of its present and future partitions too. Entries leave out the columns of exclude and show "[masked]" for the values of those of mask, by default password_hash; what changes nothing else makes no entry. Called again with other columns, it changes that.
 Returns false when there was nothing to do. Errors: 42501 the caller neither owns the table nor is a member of sentient_admin; 42809 a view, a foreign, temporary or system table, a table of an extension; 42703 no such column; 22023 a column of the primary key; 22004 null. Locks the table against changes until the transaction ends.';
 CREATE FUNCTION audit.disable(table_name regclass) RETURNS boolean
-	LANGUAGE c STRICT VOLATILE AS 'MODULE_PATHNAME', 'audit_disable';
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'audit_disable';
 COMMENT ON FUNCTION audit.disable(regclass) IS
 'Ends what audit.enable began; the entries stay. Returns false when the table was not audited. Errors: as audit.enable; 55000 a partition that is audited with its table.';
 GRANT EXECUTE ON FUNCTION audit.enable(regclass, name[], name[]), audit.disable(regclass) TO sentient_viewer;

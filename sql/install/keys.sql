@@ -70,9 +70,9 @@ COMMENT ON FUNCTION sentient_edge.key_status() IS
 GRANT EXECUTE ON FUNCTION sentient_edge.key_status() TO sentient_admin;
 
 CREATE FUNCTION sentient_edge.rotate_data_key(purpose text) RETURNS uuid
-	LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rotate_data_key';
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rotate_data_key';
 COMMENT ON FUNCTION sentient_edge.rotate_data_key(text) IS
-	'Makes a new active data key for a purpose and returns its id; the one before still decrypts. A transaction of its own does it, which the caller''s rollback does not undo. Errors: 22023 unknown purpose, 55000 without a master key or when no background worker can do it, 25006 on a standby. May be called by sentient_admin.';
+	'Makes a new active data key for a purpose and returns its id; the one before still decrypts. A transaction of its own does it, which the caller''s rollback does not undo. Errors: 22004 null, 22023 unknown purpose, 55000 without a master key or when no background worker can do it, 25006 on a standby. May be called by sentient_admin.';
 GRANT EXECUTE ON FUNCTION sentient_edge.rotate_data_key(text) TO sentient_admin;
 
 CREATE FUNCTION sentient_edge.rotate_master_key() RETURNS integer
@@ -82,7 +82,7 @@ COMMENT ON FUNCTION sentient_edge.rotate_master_key() IS
 GRANT EXECUTE ON FUNCTION sentient_edge.rotate_master_key() TO sentient_admin;
 
 CREATE FUNCTION sentient_edge.destroy_data_key(key_id uuid, force boolean DEFAULT false) RETURNS boolean
-	LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'destroy_data_key';
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'destroy_data_key';
 COMMENT ON FUNCTION sentient_edge.destroy_data_key(uuid, boolean) IS
-	'Destroys a data key; false when it was destroyed before. Without force only after a scan of the database has proved that no stored value needs it; with force these values are lost for good. Errors: 42704 unknown key, 55006 the key is active or may be in use, 2BP01 stored values need it, 25001 in a transaction above READ COMMITTED, 25006 on a standby. May be called by sentient_admin.';
+	'Destroys a data key; false when it was destroyed before. Without force only after a scan of the database has proved that no stored value needs it; with force these values are lost for good. Errors: 22004 null, 42704 unknown key, 55006 the key is active or may be in use, 2BP01 stored values need it, 25001 in a transaction above READ COMMITTED, 25006 on a standby. May be called by sentient_admin.';
 GRANT EXECUTE ON FUNCTION sentient_edge.destroy_data_key(uuid, boolean) TO sentient_admin;

@@ -158,9 +158,9 @@ GRANT SELECT ON audit.horizons, audit.horizon_notes TO sentient_admin;
 
 CREATE FUNCTION audit.seal(accept_unkeyed boolean DEFAULT false, OUT blocks bigint, OUT entries bigint, OUT refused bigint, OUT events bigint)
 	RETURNS record
-	LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'audit_seal';
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'audit_seal';
 COMMENT ON FUNCTION audit.seal(boolean) IS
-	'Seals what is committed and not sealed yet, as the scheduler does every second; how many blocks, entries of audit.log and security events, and how many of both were left out (refused) because their MAC is missing or wrong. accept_unkeyed seals those without a MAC as well, and marks their block. Errors: 55000 without the key of a signed chain or during a restore, 25001 in a transaction that cannot see the newest block. May be called by sentient_admin.';
+	'Seals what is committed and not sealed yet, as the scheduler does every second; how many blocks, entries of audit.log and security events, and how many of both were left out (refused) because their MAC is missing or wrong. accept_unkeyed seals those without a MAC as well, and marks their block. Errors: 55000 without the key of a signed chain or during a restore, 25001 in a transaction that cannot see the newest block, 22004 null. May be called by sentient_admin.';
 GRANT EXECUTE ON FUNCTION audit.seal(boolean) TO sentient_admin;
 
 CREATE FUNCTION audit.verify(from_time timestamptz DEFAULT NULL, to_time timestamptz DEFAULT NULL,
@@ -168,7 +168,7 @@ CREATE FUNCTION audit.verify(from_time timestamptz DEFAULT NULL, to_time timesta
 	RETURNS SETOF record
 	LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10 AS 'MODULE_PATHNAME', 'audit_verify';
 COMMENT ON FUNCTION audit.verify(timestamptz, timestamptz) IS
-	'Checks audit.log and audit.security_events against their ledger, all of them or those of a span of time with their blocks: a row for each thing that is wrong, none when all is well. Changes nothing, works on a standby. May be called by sentient_admin.';
+	'Checks audit.log and audit.security_events against their ledger, all of them or those of a span of time with their blocks: a row for each thing that is wrong, none when all is well. Changes nothing, works on a standby. Error: 22023 when from_time is after to_time. May be called by sentient_admin.';
 GRANT EXECUTE ON FUNCTION audit.verify(timestamptz, timestamptz) TO sentient_admin;
 
 CREATE FUNCTION audit.proof(audit_id bigint) RETURNS jsonb
@@ -197,9 +197,9 @@ GRANT EXECUTE ON FUNCTION audit.digest(text) TO sentient_admin;
 
 CREATE FUNCTION audit.verify_digest(digest jsonb, OUT finding text, OUT block_number bigint, OUT audit_id bigint, OUT detail text, OUT event_id uuid)
 	RETURNS SETOF record
-	LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE ROWS 1 AS 'MODULE_PATHNAME', 'audit_verify_digest';
+	LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 AS 'MODULE_PATHNAME', 'audit_verify_digest';
 COMMENT ON FUNCTION audit.verify_digest(jsonb) IS
-	'Checks a digest that was kept outside against the ledger: a row for each thing that is wrong, none when the ledger still has that block. Error: 22023 for anything but a digest. May be called by sentient_admin.';
+	'Checks a digest that was kept outside against the ledger: a row for each thing that is wrong, none when the ledger still has that block. Errors: 22004 null, 22023 for anything but a digest. May be called by sentient_admin.';
 GRANT EXECUTE ON FUNCTION audit.verify_digest(jsonb) TO sentient_admin;
 
 CREATE FUNCTION audit.prune(before timestamptz, note text DEFAULT NULL, OUT entries bigint, OUT blocks bigint, OUT events bigint)
@@ -245,15 +245,15 @@ SELECT pg_catalog.pg_extension_config_dump('audit.anchor_sinks', '');
 GRANT SELECT ON audit.anchor_sinks, audit.anchor_exports TO sentient_admin;
 
 CREATE FUNCTION audit.set_anchor_sink(sink_name text, kind text, target text[]) RETURNS void
-	LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'audit_set_anchor_sink';
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'audit_set_anchor_sink';
 COMMENT ON FUNCTION audit.set_anchor_sink(text, text, text[]) IS
-	'Sets where digests of the ledger are exported to: file and a directory, command and a program with its arguments (both for superusers only), or table and a table with a column digest that the caller may insert into; it is inserted as the table''s owner. Errors: 42501, 22023, 42703. May be called by sentient_admin.';
+	'Sets where digests of the ledger are exported to: file and a directory, command and a program with its arguments (both for superusers only), or table and a table with a column digest that the caller may insert into; it is inserted as the table''s owner. Errors: 42501, 22023, 42703, 22004. May be called by sentient_admin.';
 GRANT EXECUTE ON FUNCTION audit.set_anchor_sink(text, text, text[]) TO sentient_admin;
 
 CREATE FUNCTION audit.drop_anchor_sink(sink_name text) RETURNS boolean
-	LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'audit_drop_anchor_sink';
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'audit_drop_anchor_sink';
 COMMENT ON FUNCTION audit.drop_anchor_sink(text) IS
-	'Removes a sink; whether there was one. A file or command sink is removed by superusers only. May be called by sentient_admin.';
+	'Removes a sink; whether there was one. A file or command sink is removed by superusers only. Error: 22004 null. May be called by sentient_admin.';
 GRANT EXECUTE ON FUNCTION audit.drop_anchor_sink(text) TO sentient_admin;
 
 CREATE FUNCTION audit.export_digest(OUT sink_name text, OUT exported boolean, OUT error text)

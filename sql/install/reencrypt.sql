@@ -66,15 +66,15 @@ COMMENT ON FUNCTION sentient_edge.reencrypt(regclass, name, name[]) IS
 GRANT EXECUTE ON FUNCTION sentient_edge.reencrypt(regclass, name, name[]) TO sentient_admin;
 
 CREATE FUNCTION sentient_edge.reencrypt_pause(reencryption_id uuid) RETURNS void
-	LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'reencrypt_pause';
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'reencrypt_pause';
 COMMENT ON FUNCTION sentient_edge.reencrypt_pause(uuid) IS
-	'Stops a re-encryption after the batch that it is at. Errors: 42704 unknown id, 55000 when it is not running. May be called by sentient_admin.';
+	'Stops a re-encryption after the batch that it is at. Errors: 22004 null, 42704 unknown id, 55000 when it is not running. May be called by sentient_admin.';
 GRANT EXECUTE ON FUNCTION sentient_edge.reencrypt_pause(uuid) TO sentient_admin;
 
 CREATE FUNCTION sentient_edge.reencrypt_resume(reencryption_id uuid) RETURNS void
-	LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'reencrypt_resume';
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'reencrypt_resume';
 COMMENT ON FUNCTION sentient_edge.reencrypt_resume(uuid) IS
-	'Lets a paused or failed re-encryption go on where it was. Errors: 42704 unknown id, 55000 when it is neither. May be called by sentient_admin.';
+	'Lets a paused or failed re-encryption go on where it was. Errors: 22004 null, 42704 unknown id, 55000 when it is neither. May be called by sentient_admin.';
 GRANT EXECUTE ON FUNCTION sentient_edge.reencrypt_resume(uuid) TO sentient_admin;
 
 CREATE VIEW sentient_edge.reencrypt_progress AS

@@ -90,21 +90,21 @@ CREATE TRIGGER watched_tables_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCA
 ALTER TABLE audit.watched_tables ENABLE ALWAYS TRIGGER watched_tables_changed;
 
 CREATE FUNCTION audit.watch(watched regclass, rows_threshold bigint DEFAULT 1000) RETURNS void
-	LANGUAGE c STRICT VOLATILE AS 'MODULE_PATHNAME', 'watch_table';
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'watch_table';
 COMMENT ON FUNCTION audit.watch(regclass, bigint) IS
-	'From now on a statement that reads at least so many rows of the table, or of its partitions, is a security event (bulk_read); once more to change the number. Needs the preload to have effect. Errors: 42809 for a view, foreign or temporary table, 22023 for a number below 1. May be called by sentient_admin.';
+	'From now on a statement that reads at least so many rows of the table, or of its partitions, is a security event (bulk_read); once more to change the number. Needs the preload to have effect. Errors: 42809 for a view, foreign or temporary table, 22023 for a number below 1, 22004 null. May be called by sentient_admin.';
 GRANT EXECUTE ON FUNCTION audit.watch(regclass, bigint) TO sentient_admin;
 
 CREATE FUNCTION audit.unwatch(watched regclass) RETURNS boolean
-	LANGUAGE c STRICT VOLATILE AS 'MODULE_PATHNAME', 'unwatch_table';
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'unwatch_table';
 COMMENT ON FUNCTION audit.unwatch(regclass) IS
-	'Ends what audit.watch began; false when the table was not watched. May be called by sentient_admin.';
+	'Ends what audit.watch began; false when the table was not watched. Error: 22004 null. May be called by sentient_admin.';
 GRANT EXECUTE ON FUNCTION audit.unwatch(regclass) TO sentient_admin;
 
 CREATE FUNCTION audit.record_event(event_type text, severity text, message text, details jsonb DEFAULT '{}') RETURNS uuid
-	LANGUAGE c STRICT VOLATILE AS 'MODULE_PATHNAME', 'record_event';
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'record_event';
 COMMENT ON FUNCTION audit.record_event(text, text, text, jsonb) IS
-	'Records a security event of an application, in this transaction; returns its event_id. The type begins with app., so that no event of the server can be forged. Errors: 22023 for any other type, an unknown severity, or details that are no object; 23514 for a type with other characters than a-z, 0-9, _ and a dot. May be called by sentient_operator.';
+	'Records a security event of an application, in this transaction; returns its event_id. The type begins with app., so that no event of the server can be forged. Errors: 22004 null; 22023 for any other type, an unknown severity, or details that are no object; 23514 for a type with other characters than a-z, 0-9, _ and a dot. May be called by sentient_operator.';
 -- Operators call it; they still read nothing in the schema.
 GRANT USAGE ON SCHEMA audit TO sentient_operator;
 GRANT EXECUTE ON FUNCTION audit.record_event(text, text, text, jsonb) TO sentient_operator;
@@ -112,9 +112,9 @@ GRANT EXECUTE ON FUNCTION audit.record_event(text, text, text, jsonb) TO sentien
 CREATE FUNCTION audit.verify_events(from_time timestamptz DEFAULT '-infinity', to_time timestamptz DEFAULT 'infinity',
 	OUT finding text, OUT event_id uuid, OUT detail text)
 	RETURNS SETOF record
-	LANGUAGE c STRICT VOLATILE ROWS 10 AS 'MODULE_PATHNAME', 'verify_events';
+	LANGUAGE c VOLATILE ROWS 10 AS 'MODULE_PATHNAME', 'verify_events';
 COMMENT ON FUNCTION audit.verify_events(timestamptz, timestamptz) IS
-	'Security events of that time that are not what was written: forged (the MAC does not fit), unsigned (no MAC, although there was a key), key_unknown (nobody can say). No row when all is well. May be called by sentient_admin.';
+	'Security events of that time that are not what was written: forged (the MAC does not fit), unsigned (no MAC, although there was a key), key_unknown (nobody can say). No row when all is well. Errors: 22004 null, 22023 when from_time is after to_time. May be called by sentient_admin.';
 GRANT EXECUTE ON FUNCTION audit.verify_events(timestamptz, timestamptz) TO sentient_admin;
 
 CREATE FUNCTION audit.event_statistics(OUT slots integer, OUT slots_in_use integer, OUT received bigint, OUT collapsed bigint,

@@ -400,13 +400,16 @@ check_may_change(const char *name)
 Datum
 audit_set_anchor_sink(PG_FUNCTION_ARGS)
 {
-	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	char	   *kind = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	char	   *name;
+	char	   *kind;
 	Oid			types[4] = {TEXTOID, TEXTOID, TEXTARRAYOID, NAMEOID};
 	Datum		values[4];
 	NameData	role;
 	SqlScope	scope;
 
+	sql_refuse_nulls(fcinfo, "audit.set_anchor_sink");
+	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	kind = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	if (strcmp(kind, "file") != 0 && strcmp(kind, "table") != 0 && strcmp(kind, "command") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -432,10 +435,12 @@ Datum
 audit_drop_anchor_sink(PG_FUNCTION_ARGS)
 {
 	Oid			types[1] = {TEXTOID};
-	Datum		values[1] = {PG_GETARG_DATUM(0)};
+	Datum		values[1];
 	SqlScope	scope;
 	bool		found;
 
+	sql_refuse_nulls(fcinfo, "audit.drop_anchor_sink");
+	values[0] = PG_GETARG_DATUM(0);
 	check_may_change(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	scope = sql_begin(0);
 	(void) sql_query("DELETE FROM audit.anchor_exports WHERE sink_name = $1", 1, types, values);

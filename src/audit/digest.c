@@ -220,10 +220,13 @@ Datum
 audit_verify_digest(PG_FUNCTION_ARGS)
 {
 	Verify		verify = {.result = (ReturnSetInfo *) fcinfo->resultinfo};
-	Jsonb	   *digest = PG_GETARG_JSONB_P(0);
+	Jsonb	   *digest;
 	char	   *part[DIGEST_PARTS];
 	SqlScope	scope;
 
+	/* No finding would say that all is well. */
+	sql_refuse_nulls(fcinfo, "audit.verify_digest");
+	digest = PG_GETARG_JSONB_P(0);
 	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; i < DIGEST_PARTS; i++)
 		part[i] = JB_ROOT_IS_OBJECT(digest) ? part_of(digest, i) : NULL;

@@ -145,12 +145,15 @@ audit_enable(PG_FUNCTION_ARGS)
 Datum
 audit_disable(PG_FUNCTION_ARGS)
 {
-	Oid			relid = PG_GETARG_OID(0);
+	Oid			relid;
 	SqlScope	scope;
 	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(relid)};
+	Datum		values[1];
 	bool		had;
 
+	sql_refuse_nulls(fcinfo, "audit.disable");
+	relid = PG_GETARG_OID(0);
+	values[0] = ObjectIdGetDatum(relid);
 	LockRelationOid(relid, ShareRowExclusiveLock);
 	check_table(relid);
 	if (has_trigger(relid, true))

@@ -206,9 +206,12 @@ Datum
 watch_table(PG_FUNCTION_ARGS)
 {
 	Oid			types[2] = {REGCLASSOID, INT8OID};
-	Datum		values[2] = {PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)};
+	Datum		values[2];
 	SqlScope	scope;
 
+	sql_refuse_nulls(fcinfo, "audit.watch");
+	values[0] = PG_GETARG_DATUM(0);
+	values[1] = PG_GETARG_DATUM(1);
 	check_watchable(PG_GETARG_OID(0));
 	if (PG_GETARG_INT64(1) < 1)
 		ereport(ERROR,
@@ -228,10 +231,13 @@ Datum
 unwatch_table(PG_FUNCTION_ARGS)
 {
 	Oid			types[1] = {REGCLASSOID};
-	Datum		values[1] = {PG_GETARG_DATUM(0)};
-	SqlScope	scope = sql_begin(0);
+	Datum		values[1];
+	SqlScope	scope;
 	bool		removed;
 
+	sql_refuse_nulls(fcinfo, "audit.unwatch");
+	values[0] = PG_GETARG_DATUM(0);
+	scope = sql_begin(0);
 	removed = sql_query("DELETE FROM audit.watched_tables WHERE watched_table = $1 RETURNING 1", 1, types, values) > 0;
 	sql_end(&scope);
 	if (removed)

@@ -312,16 +312,20 @@ events_write_queued(bool requested)
 Datum
 record_event(PG_FUNCTION_ARGS)
 {
-	char	   *type = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	char	   *severity = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	char	   *type;
+	char	   *severity;
 	SecurityEvent event;
 	SqlScope	scope;
 	Datum		values[EVENT_COLUMNS];
 	bool		nulls[EVENT_COLUMNS] = {false};
 	bool		known = false;
-	Datum		details = PG_GETARG_DATUM(3);
+	Datum		details;
 	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
 
+	sql_refuse_nulls(fcinfo, "audit.record_event");
+	type = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	severity = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	details = PG_GETARG_DATUM(3);
 	if (strncmp(type, "app.", 4) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -389,6 +393,14 @@ verify_events(PG_FUNCTION_ARGS)
 	Datum		signed_since;
 	bool		never;
 
+	/* No finding would say that all is well. */
+	sql_refuse_nulls(fcinfo, "audit.verify_events");
+	arguments[0] = PG_GETARG_DATUM(0);
+	arguments[1] = PG_GETARG_DATUM(1);
+	if (PG_GETARG_TIMESTAMPTZ(0) > PG_GETARG_TIMESTAMPTZ(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("from_time must not be after to_time")));
 	InitMaterializedSRF(fcinfo, 0);
 	row_context = AllocSetContextCreate(CurrentMemoryContext, "sentient_edge events", ALLOCSET_DEFAULT_SIZES);
 	scope = sql_begin(0);

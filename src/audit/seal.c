@@ -702,6 +702,7 @@ audit_seal(PG_FUNCTION_ARGS)
 	bool		nulls[4] = {false};
 	bool		done;
 
+	sql_refuse_nulls(fcinfo, "audit.seal");
 	PreventCommandIfReadOnly("audit.seal()");
 	PreventCommandDuringRecovery("audit.seal()");
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)

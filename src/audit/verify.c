@@ -424,6 +424,11 @@ audit_verify(PG_FUNCTION_ARGS)
 	verify.bounded = !PG_ARGISNULL(0) || !PG_ARGISNULL(1);
 	verify.from = PG_ARGISNULL(0) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(0);
 	verify.until = PG_ARGISNULL(1) ? DT_NOEND : PG_GETARG_TIMESTAMPTZ(1);
+	/* No finding would say that all is well. */
+	if (verify.from > verify.until)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("from_time must not be after to_time")));
 
 	scope = sql_begin(0);
 	verify.context = CurrentMemoryContext;

@@ -96,6 +96,18 @@ sql_value(uint64 row, int column, bool *isnull)
 	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column + 1, isnull);
 }
 
+void
+sql_refuse_nulls(FunctionCallInfo fcinfo, const char *function)
+{
+	for (int i = 0; i < PG_NARGS(); i++)
+	{
+		if (PG_ARGISNULL(i))
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("no argument of %s may be null", function)));
+	}
+}
+
 char *
 sql_string(uint64 row, int column)
 {

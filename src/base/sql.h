@@ -47,6 +47,9 @@ extern Datum sql_value(uint64 row, int column, bool *isnull);
 /* The same as a string, in the current context; NULL for null. */
 extern char *sql_string(uint64 row, int column);
 
+/* For functions that must not pass over a null in silence: an error (22004) when an argument is null. */
+extern void sql_refuse_nulls(FunctionCallInfo fcinfo, const char *function);
+
 /* Set a parameter until the innermost GUC nest level ends. */
 extern void sql_set_local(const char *parameter, const char *value);
 

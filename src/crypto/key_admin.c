@@ -194,12 +194,14 @@ key_status(PG_FUNCTION_ARGS)
 Datum
 rotate_data_key(PG_FUNCTION_ARGS)
 {
-	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *name;
 	KeyPurpose	purpose;
 	pg_uuid_t	replaced;
 	pg_uuid_t  *made = palloc(sizeof(pg_uuid_t));
 	bool		existed;
 
+	sql_refuse_nulls(fcinfo, "sentient_edge.rotate_data_key");
+	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	if (!key_purpose_find(name, &purpose))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -355,13 +357,17 @@ prove_unused(const KeyRow *row)
 Datum
 destroy_data_key(PG_FUNCTION_ARGS)
 {
-	pg_uuid_t  *key_id = PG_GETARG_UUID_P(0);
-	bool		force = PG_GETARG_BOOL(1);
+	pg_uuid_t  *key_id;
+	bool		force;
 	Oid			types[] = {UUIDOID};
-	Datum		values[] = {UUIDPGetDatum(key_id)};
+	Datum		values[1];
 	KeyRow		row;
 	SqlScope	scope;
 
+	sql_refuse_nulls(fcinfo, "sentient_edge.destroy_data_key");
+	key_id = PG_GETARG_UUID_P(0);
+	force = PG_GETARG_BOOL(1);
+	values[0] = UUIDPGetDatum(key_id);
 	PreventCommandDuringRecovery("sentient_edge.destroy_data_key()");
 	scope = sql_begin(0);
 	lock_keys();

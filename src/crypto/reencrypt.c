@@ -247,6 +247,7 @@ change_state(Datum id, const char *command, const char *wanted)
 Datum
 reencrypt_pause(PG_FUNCTION_ARGS)
 {
+	sql_refuse_nulls(fcinfo, "sentient_edge.reencrypt_pause");
 	change_state(PG_GETARG_DATUM(0),
 				 "UPDATE sentient_edge.reencryptions SET state = 'paused'"
 				 " WHERE reencryption_id = $1 AND state = 'running'", "running");
@@ -257,6 +258,7 @@ reencrypt_pause(PG_FUNCTION_ARGS)
 Datum
 reencrypt_resume(PG_FUNCTION_ARGS)
 {
+	sql_refuse_nulls(fcinfo, "sentient_edge.reencrypt_resume");
 	change_state(PG_GETARG_DATUM(0),
 				 "UPDATE sentient_edge.reencryptions SET state = 'running', error = NULL, phase = 'converting',"
 				 " position_table = CASE state WHEN 'paused' THEN position_table END"

@@ -1,6 +1,6 @@
 -- The ledger: functions and their columns, rights by role, errors, limits, and what verify says of changes in a transaction.
 BEGIN;
-SELECT plan(65);
+SELECT plan(68);
 
 -- columns and types
 SELECT col_type_is('audit', 'blocks', c.name, c.type, c.name || ' of blocks') FROM (VALUES
@@ -35,6 +35,9 @@ RESET ROLE;
 -- errors
 SELECT throws_ok($$SELECT audit.verify_digest('{"block": 3}')$$, '22023', 'the digest has no text "system"', 'no digest');
 SELECT throws_ok($$SELECT audit.verify_digest('[]')$$, '22023', NULL, 'no object');
+SELECT throws_ok($$SELECT audit.verify_digest('null')$$, '22023', NULL, 'a null of JSON');
+SELECT throws_ok($$SELECT audit.verify(now(), now() - interval '1 day')$$, '22023', NULL, 'a span that ends before it begins');
+SELECT throws_ok($$SELECT audit.verify_events(now(), now() - interval '1 day')$$, '22023', NULL, 'likewise');
 SELECT throws_ok($$SELECT audit.proof(0)$$, '42704', 'no block of the ledger holds audit entry 0', 'an entry that is in no block');
 SELECT throws_ok($$SELECT audit.proof_event('00000000-0000-4000-8000-000000000000')$$, '42704',
 	'no block of the ledger holds audit event 00000000-0000-4000-8000-000000000000', 'an event that is in no block');

@@ -1,6 +1,6 @@
 -- What keeps the roles of the extension from having code of theirs run by others.
 BEGIN;
-SELECT plan(7);
+SELECT plan(24);
 
 CREATE TEMP VIEW relation AS
 SELECT c.oid, c.relkind FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -25,6 +25,14 @@ SELECT is_empty($$SELECT oid::regprocedure FROM function
 SELECT is_empty($$SELECT oid::regprocedure FROM function
 	WHERE prorettype IN ('trigger'::regtype, 'event_trigger'::regtype) AND has_function_privilege('sentient_admin', oid, 'EXECUTE')$$,
 	'nobody may hang a trigger function of the extension on a table of his own');
+
+-- A caller's mistake must not look like work that was done, or like nothing found.
+SELECT throws_ok('SELECT ' || call, '22004', NULL, call || ' is refused')
+  FROM unnest(ARRAY['audit.record_event(NULL, ''info'', ''x'')', 'audit.record_event(''app.x'', NULL, ''x'')',
+	'audit.record_event(''app.x'', ''info'', ''x'', NULL)', 'audit.verify_digest(NULL)', 'audit.verify_events(NULL)', 'audit.verify_events(now(), NULL)',
+	'audit.disable(NULL)', 'audit.watch(NULL)', 'audit.watch(''core.drones'', NULL)', 'audit.unwatch(NULL)', 'audit.seal(NULL)',
+	'audit.set_anchor_sink(''x'', ''table'', NULL)', 'audit.drop_anchor_sink(NULL)', 'sentient_edge.rotate_data_key(NULL)',
+	'sentient_edge.destroy_data_key(NULL)', 'sentient_edge.reencrypt_pause(NULL)', 'sentient_edge.reencrypt_resume(NULL)']) AS call;
 
 CREATE TEMP TABLE strange (name integer, value integer);
 CREATE TRIGGER strange BEFORE INSERT ON strange FOR EACH ROW EXECUTE FUNCTION sentient_edge.settings_check();

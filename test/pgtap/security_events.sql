@@ -54,7 +54,7 @@ SELECT ok(audit.record_event('app.door', 'notice', 'opened', '{"door": 7}') IS N
 SELECT results_eq($$SELECT event_type, severity, message, details, succeeded, event_count FROM event WHERE event_type LIKE 'app.%'$$,
 	$$VALUES ('app.door', 'notice', 'opened', '{"door": 7}'::jsonb, NULL::boolean, 1::bigint)$$, 'as it was given');
 SELECT throws_ok($$SELECT audit.record_event('login', 'info', 'x')$$, '22023', NULL, 'no event of the server''s own');
-SELECT is(audit.record_event('app.x', 'info', NULL), NULL, 'no message, no event');
+SELECT throws_ok($$SELECT audit.record_event('app.x', 'info', NULL)$$, '22004', NULL, 'no message');
 SELECT throws_ok($$SELECT audit.record_event('app.x', 'bad', 'x')$$, '22023', NULL, 'an unknown severity');
 SELECT throws_ok($$SELECT audit.record_event('app.x', 'info', 'x', '[1]')$$, '22023', NULL, 'details that are no object');
 SELECT throws_ok($$SELECT audit.record_event('app.Not this', 'info', 'x')$$, '23514', NULL, 'a type with other characters');
