@@ -62,7 +62,11 @@ $findings =~ s/FIRST/0/;
 finds('SELECT 1', qr/^/, 'nothing is asked yet');
 $findings =~ s/block_number - 0/block_number - FIRST/;
 ask('SELECT count(*) FROM audit.verify()');
-sentient_wait($node, 'fleet', 'SELECT blocks = 0 FROM (SELECT pg_sleep(1)) AS s, LATERAL audit.seal()', 'no event waits');
+sentient_wait($node, 'fleet', q{SELECT runs > 0 AND state <> 'running' FROM sentient_edge.workers WHERE database = 'fleet' AND worker = 'ledger'}, 'the scheduler has had its turn');
+# Sealing makes keys, and they are entries and events.
+ask('SELECT audit.seal()');
+sentient_events($node, 'fleet', 'no event waits');
+sentient_wait($node, 'fleet', 'SELECT blocks = 0 FROM audit.seal()', 'nothing is left to seal');
 ($first, $base) = split /\|/, ask('SELECT max(block_number) + 1, max(total_entries) FROM audit.blocks');
 $findings =~ s/FIRST/$first/;
 for my $block (0 .. 4)
@@ -226,6 +230,9 @@ like(checked(ask("SELECT audit.proof($deep)"), 'proof', $key), qr/^entry $deep i
 # ---- prune ----
 
 like(($node->psql('fleet', "SELECT audit.prune(now() + interval '1 day')"))[2], qr/up to a time in the past only/, 'the future is not pruned');
+# Nothing of the time before that entry comes any more.
+sentient_events($node, 'fleet', 'all events are written');
+ask('SELECT audit.seal()');
 my $cut = ask("SELECT l.occurred_at FROM audit.log l WHERE audit_id = $deep");
 my $gone = ask("SELECT count(*) FROM audit.log WHERE occurred_at < '$cut'");
 my $emptied = ask("SELECT count(*) FROM audit.blocks WHERE last_occurred_at < '$cut'");
@@ -261,6 +268,9 @@ ok(defined $faketime, 'faketime is installed');
 	local $ENV{FAKETIME} = '+100d';
 	local $ENV{FAKETIME_DONT_RESET} = 1;
 	$node->start;
+	# After the scheduler's turn: under the false clock no timeout ends what two wait for.
+	sentient_wait($node, 'fleet', "SELECT count(*) = 2 FROM sentient_edge.workers WHERE database = 'fleet' AND worker IN ('partitions', 'ledger') AND runs > 0 AND state <> 'running'",
+		'the scheduler has had its turn');
 	ask("INSERT INTO public.ship SELECT 31000 + i, 'new', i FROM generate_series(1, 3) AS i");
 	ask('SELECT audit.seal()');
 	clean('entries of two times, months apart');

@@ -18,6 +18,7 @@ my $findings = q{SELECT string_agg(concat_ws(' ', finding, block_number, audit_i
 
 sub ask { my ($sql, $on) = @_; return ($on // $node)->safe_psql('fleet', $sql); }
 sub clean { my ($what, $on) = @_; is(ask($findings, $on), '', $what) or diag(ask('SELECT * FROM audit.verify()', $on)); return; }
+sub sealed_once { my ($on) = @_; return sentient_wait($on // $node, 'fleet', q{SELECT runs > 0 AND state <> 'running' FROM sentient_edge.workers WHERE database = 'fleet' AND worker = 'ledger'}, 'the scheduler has sealed once, and leaves it to the test'); }
 sub seal { my ($on) = @_; return ask('SELECT entries FROM audit.seal()', $on); }
 sub ship { my ($id, $on) = @_; ask("INSERT INTO public.ship VALUES ($id)", $on); return ask("SELECT audit_id FROM audit.log WHERE row_key = '{\"ship_id\": $id}'", $on); }
 sub alarms { my ($on) = @_; return ask(q{SELECT string_agg(concat_ws(' ', message, details->>'entries', details->>'first_id', details ? 'sequence_is'), '; ' ORDER BY occurred_at)
@@ -34,6 +35,7 @@ ask('CREATE TABLE public.ship (ship_id int PRIMARY KEY)');
 ask("SELECT audit.enable('public.ship')");
 like(($node->psql('fleet', "SET ROLE sentient_admin; SELECT setval('audit.log_audit_id_seq', 1)"))[2], qr/permission denied for sequence/, 'an administrator cannot set the sequence');
 
+sealed_once();
 my $old = ship(1);
 ship(2);
 seal();
@@ -97,6 +99,7 @@ $dump =~ s/setval\('audit.log_audit_id_seq', \d+, \w+\)/setval('audit.log_audit_
 append_to_file("$folder/behind.sql", $dump);
 $other->command_ok([ 'psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-o', '/dev/null', '-f', "$folder/behind.sql", $other->connstr('fleet') ], 'is restored with its sequence left behind');
 ask('SELECT telemetry.run_maintenance()', $other);
+sealed_once($other);
 is(ship(21, $other), $old, 'an id of the dump is given again there');
 is(seal($other), '1', 'and sealed');
 like(alarms($other), qr/; audit entries have ids that others had before 1 $old t$/, 'which is an event there');

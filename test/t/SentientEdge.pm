@@ -6,7 +6,8 @@
 #   my $node = sentient_server('main', conf => "work_mem = '8MB'", durable => 1);
 #   sentient_database($node, 'fleet');
 #   sentient_wait($node, 'fleet', "SELECT count(*) > 0 FROM ...", 'a partition was made');
-#   sentient_run($node, 'fleet', 'security events', 'what waited is written');
+#   sentient_run($node, 'fleet', 'partitions', 'maintenance has had its turn');
+#   sentient_events($node, 'fleet', 'what waited is written');
 #   sentient_retired($node, 'fleet', 'who might use the key is gone');
 #
 # A server is a PostgreSQL::Test::Cluster: own directory, own Unix socket, gone
@@ -16,6 +17,7 @@ package SentientEdge;
 
 use strict;
 use warnings FATAL => 'all';
+use feature 'state';
 
 use Exporter 'import';
 use IPC::Run qw(run);
@@ -25,7 +27,7 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(sentient_server sentient_conf sentient_database
-  sentient_drone sentient_wait sentient_run sentient_retired);
+  sentient_drone sentient_wait sentient_run sentient_events sentient_retired);
 
 # Configuration of a server that runs the extension.  PostgreSQL::Test::Cluster
 # itself turns fsync and restart_after_crash off; a test that kills processes
@@ -103,6 +105,18 @@ sub sentient_run
 	my $before = $node->safe_psql($database, $runs) || 0;
 
 	return sentient_wait($node, $database, "SELECT ($runs) >= $before + 2", $what);
+}
+
+# Wait until every security event that is due now has been written: whoever writes
+# one more has written these before, or does it in the same transaction; one test.
+sub sentient_events
+{
+	my ($node, $database, $what) = @_;
+	state $turn = 0;
+	my $name = 'no_such_table_' . ++$turn . "_$$";
+
+	$node->psql($database, "DROP TABLE $name");
+	return sentient_wait($node, $database, "SELECT count(*) > 0 FROM audit.security_events WHERE object LIKE '%$name'", $what);
 }
 
 # Wait until nobody is left who began before the last key was retired, and so may
