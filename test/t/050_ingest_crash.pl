@@ -35,7 +35,7 @@ sub batch
 	}, $client, $n, $client * 5, $client, $n, $n, $n);
 }
 
-# One run: every client sends from batch $first on until its connection breaks; the
+# One run: every client sends from batch $first on, and stays, until its connection breaks; the
 # acknowledged ones are added to %$acknowledged.  $strike kills meanwhile.
 sub run_clients
 {
@@ -48,15 +48,15 @@ sub run_clients
 		my $file = $node->basedir . "/client_$client.sql";
 
 		unlink $file;
-		append_to_file($file, join('', map { batch($client, $_) } $first .. $first + 2999));
+		append_to_file($file, join('', map { batch($client, $_) } $first .. $first + 2999) . 'SELECT pg_sleep(1200) AS "after ingest_batch"');
 		$run{handle} = start([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('fleet'), '-f', $file ],
 			'>', \$run{out}, '2>', \$run{err});
 		push @runs, \%run;
 	}
 
-	# strike in the midst of it: once every client has had an answer
-	my $deadline = time + 30;
-	while (time < $deadline && grep { $_->{out} !~ /acknowledged/ } @runs)
+	# strike in the midst of it: once every client has had two answers
+	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+	while (time < $deadline && grep { $_->{out} !~ /acknowledged.*acknowledged/s } @runs)
 	{
 		$_->{handle}->pump_nb for @runs;
 		usleep(1000);
@@ -124,7 +124,7 @@ for my $time ('first', 'second')
 {
 	$next = run_clients($next, \%acknowledged, sub { $node->kill9 });
 	# its backends notice by themselves; a new server cannot start before they have gone
-	my $deadline = time + 60;
+	my $deadline = time + 300;
 	while (!$node->start(fail_ok => 1))
 	{
 		die 'the server does not start' if time > $deadline;

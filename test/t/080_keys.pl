@@ -7,6 +7,7 @@ use warnings FATAL => 'all';
 
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 use SentientEdge;
 
@@ -57,7 +58,7 @@ like(server_log(), qr/sentient_edge has read 1 master key\(s\); the active one h
 my $postmaster = $node->{_pid};
 my @processes = ($postmaster, split /\s+/, slurp_file("/proc/$postmaster/task/$postmaster/children"));
 cmp_ok(scalar @processes, '>', 4, 'the server has children');
-my $environments = join '', map { -r "/proc/$_/environ" ? slurp_file("/proc/$_/environ") : '' } @processes;
+my $environments = join '', map { -r "/proc/$_/environ" ? eval { slurp_file("/proc/$_/environ") } // '' : '' } @processes;
 like($environments, qr/PGDATA|PATH=/, 'their environments can be read');
 unlike($environments, qr/\Q$hex\E/, 'the key is in none of them');
 is($node->safe_psql('fleet', "COPY (SELECT 1) TO PROGRAM 'env > $folder/env'; SELECT 1"), '1', 'a program of the server is started');
@@ -146,12 +147,13 @@ like(restart("sentient_edge.key_provider = file\nsentient_edge.key_file = '" . $
 
 sub program
 {
-	my ($name, $text) = @_;
+	my ($name, $text, $timeout) = @_;
 
+	$timeout //= '10min';
 	unlink "$folder/$name";
 	PostgreSQL::Test::Utils::append_to_file("$folder/$name", "#!/bin/sh\n$text\n");
 	chmod 0700, "$folder/$name" or die $!;
-	return "sentient_edge.key_provider = command\nsentient_edge.key_command_timeout = 2s\nsentient_edge.key_command = '$folder/$name";
+	return "sentient_edge.key_provider = command\nsentient_edge.key_command_timeout = $timeout\nsentient_edge.key_command = '$folder/$name";
 }
 
 like(restart(program('print', "echo $hex; echo $second") . "'"), qr/^active\|$fingerprint\|program, line 1\ndecrypt_only\|/, 'a program that prints keys');
@@ -159,11 +161,17 @@ like(restart(program('arguments', qq{printf "%s|" "\$@" > $folder/arguments.txt;
 is(slurp_file("$folder/arguments.txt"), 'one|two words|$HOME;id|a "b"|', 'come to it as they are, by no shell');
 like(restart(program('fails', "echo $hex; exit 3") . "'"), qr/^missing\|the program .*fails" of sentient_edge.key_command failed$/, 'a program that fails');
 like(restart(program('killed', "echo $hex; kill -9 \$\$") . "'"), qr/^missing\|.*killed" of sentient_edge.key_command failed$/, 'or is killed');
-like(restart(program('hangs', "sleep 1000 & echo \$! > $folder/sleeper; echo $hex; wait") . "'"), qr/^missing\|.*hangs" of sentient_edge.key_command did not end in time$/, 'or hangs');
+like(restart(program('hangs', "sleep 1000 & echo \$! > $folder/sleeper; echo $hex; wait", '10s') . "'"), qr/^missing\|.*hangs" of sentient_edge.key_command did not end in time$/, 'or hangs');
 my $sleeper = slurp_file("$folder/sleeper") + 0;
-# gone, or waiting for somebody to look at its end
-ok($sleeper > 0 && (!-e "/proc/$sleeper/stat" || slurp_file("/proc/$sleeper/stat") =~ /\) Z /), 'its child is killed with it');
-like(restart(program('closes', "echo $hex; exec >&-; sleep 1000") . "'"), qr/^missing\|.*closes" of sentient_edge.key_command did not end in time$/, 'or closes its output and stays');
+# gone, or waiting for somebody to look at its end; it was to sleep for long after this
+my $gone = 0;
+for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+{
+	last if $gone = !-e "/proc/$sleeper/stat" || (eval { slurp_file("/proc/$sleeper/stat") } // '') =~ /^$|\) Z /;
+	usleep(100_000);
+}
+ok($sleeper > 0 && $gone, 'its child is killed with it');
+like(restart(program('closes', "echo $hex; exec >&-; sleep 1000", '1s') . "'"), qr/^missing\|.*closes" of sentient_edge.key_command did not end in time$/, 'or closes its output and stays');
 like(restart(program('talks', "yes $hex") . "'"), qr/^missing\|.*talks" of sentient_edge.key_command prints too much$/, 'or prints without end');
 like(restart(program('silent', 'true') . "'"), qr/^missing\|there was none/, 'or prints nothing');
 like(restart("sentient_edge.key_provider = command\nsentient_edge.key_command = '$folder/absent'"), qr/^missing\|.*absent" of sentient_edge.key_command could not be executed$/, 'or does not exist');

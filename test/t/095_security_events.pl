@@ -71,10 +71,11 @@ event('login', "NOT succeeded AND client_addr = '127.0.0.1'", 'the address is kn
 is($node->safe_psql('fleet', "SELECT count(*) FROM audit.security_events WHERE event_type = 'login' AND username IS NULL"), '0', 'a login has a name');
 
 # ---- a storm is one event a window ----
-my $before = count_of("username = 'stormy'");
+my $began = time;
 connect_as('stormy', 'fleet') for 1 .. 40;
+my $seconds = time - $began;
 sentient_wait($node, 'fleet', "SELECT coalesce(sum(event_count), 0) = 40 FROM audit.security_events WHERE username = 'stormy'", 'a storm is counted to the last');
-cmp_ok($node->safe_psql('fleet', "SELECT count(*) FROM audit.security_events WHERE username = 'stormy'"), '<', 15, 'in a few rows');
+cmp_ok($node->safe_psql('fleet', "SELECT count(*) FROM audit.security_events WHERE username = 'stormy'"), '<=', $seconds + 3, 'in a few rows');
 
 # ---- roles ----
 $node->safe_psql('fleet', q{
@@ -237,9 +238,15 @@ sub with_file
 	my ($spoil, $what) = @_;
 	my $lost = count_of("event_type = 'events_lost' AND message LIKE '%file is damaged'");
 
-	connect_as('waiting', 'fleet') for 1 .. 3;
-	$node->stop;
-	my $bytes = -f $file ? slurp_file($file) : '';
+	# The scheduler may have written them already: once more, then.
+	for (1 .. 100)
+	{
+		connect_as('waiting', 'fleet') for 1 .. 3;
+		$node->stop;
+		last if -f $file && -s $file > 1000;
+		$node->start;
+	}
+	my $bytes = slurp_file($file);
 	open my $out, '>:raw', $file or die "$file: $!";
 	print $out $spoil->($bytes);
 	close $out;
@@ -355,6 +362,7 @@ my $standby = PostgreSQL::Test::Cluster->new('events_standby');
 $standby->init_from_backup($node, 'copy', has_streaming => 1);
 $standby->start;
 $node->wait_for_catchup($standby);
+my $asked = $standby->safe_psql('fleet', 'SELECT clock_timestamp()');
 $standby->psql('fleet', 'SET ROLE pilot; SELECT secret FROM cargo');
 like(slurp_file($standby->logfile), qr/security event on a standby: denied of role/, 'a standby logs its events');
 my $waiting = $standby->safe_psql('fleet', 'SELECT slots_in_use FROM audit.event_statistics()');
@@ -362,7 +370,7 @@ cmp_ok($waiting, '>', 0, 'and keeps them');
 $node->stop;
 $standby->promote;
 sentient_wait($standby, 'fleet',
-	"SELECT count(*) > 0 FROM audit.security_events WHERE event_type = 'denied' AND object = 'table cargo' AND occurred_at > now() - interval '1 minute'",
+	"SELECT count(*) > 0 FROM audit.security_events WHERE event_type = 'denied' AND object = 'table cargo' AND occurred_at > '$asked'",
 	'until it is promoted') or diag $standby->safe_psql('fleet', 'SELECT * FROM audit.event_statistics()');
 unlike(slurp_file($standby->logfile), qr/PANIC|TRAP|sentient_edge assertion/, 'no assertion failed');
 $standby->stop;
@@ -381,7 +389,7 @@ $keyed->safe_psql('fleet', q{CREATE TABLE signed ();
 	SELECT sentient_edge.rotate_data_key('field')});
 sentient_wait($keyed, 'fleet', "SELECT (details->>'values')::int = 7 FROM audit.security_events WHERE event_type = 'unseal' AND succeeded", 'opened values are counted');
 sentient_wait($keyed, 'fleet', "SELECT count(*) >= 2 FROM audit.security_events WHERE event_type = 'key' AND message = 'key_created'", 'keys that are made');
-is($keyed->safe_psql('fleet', "SELECT count(*) FROM audit.security_events WHERE event_type = 'key' AND message = 'key_rotated'"), '1', 'and rotated');
+sentient_wait($keyed, 'fleet', "SELECT count(*) = 1 FROM audit.security_events WHERE event_type = 'key' AND message = 'key_rotated'", 'and rotated');
 is($keyed->safe_psql('fleet', "SELECT count(*) FROM audit.security_events WHERE object = 'public.signed' AND mac IS NOT NULL"), '1', 'an event carries a MAC');
 is($keyed->safe_psql('fleet', 'SELECT * FROM audit.verify_events()'), '', 'all is well');
 my $forge = sub {
