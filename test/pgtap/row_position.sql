@@ -105,7 +105,7 @@ SELECT is((SELECT string_agg(table_name, ' ' ORDER BY audit_id) FROM audit.log W
 -- A key that goes to and fro leads to each entry in very many ways.
 INSERT INTO public.by_integer VALUES (7001, 0);
 DO 'BEGIN FOR i IN 1..60 LOOP UPDATE public.by_integer SET id = 14003 - id WHERE id IN (7001, 7002); END LOOP; END';
-SET LOCAL statement_timeout = '20s';
+SET LOCAL statement_timeout = '2min';
 SELECT is((SELECT count(*) FROM audit.row_history('by_integer', '{"id": 7001}')), 61::bigint, 'they are followed once');
 
 -- An index of ranges that keeps more of them than their ends gets every entry.

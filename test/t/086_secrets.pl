@@ -6,6 +6,7 @@
 
 use strict;
 use warnings FATAL => 'all';
+use feature 'state';
 no warnings qw(portable);		# addresses of 64 bits
 
 use Digest::SHA qw(hmac_sha256);
@@ -132,7 +133,25 @@ sub configure
 	return;
 }
 
-sub logged { return join '', map { -e $_ ? slurp_file($_) : '' } map { "$logs/server.$_" } qw(log csv json) }
+# The logger writes when it comes to it: wait until it has written what the server has said so far.
+sub wait_for_log
+{
+	state $turn = 0;
+	my $mark = 'mark ' . ++$turn . ' of the log';
+
+	$node->safe_psql('postgres', "DO 'BEGIN RAISE LOG ''$mark''; END'");
+	for my $file (map { "$logs/server.$_" } qw(log csv json))
+	{
+		for (1 .. 100 * $PostgreSQL::Test::Utils::timeout_default)
+		{
+			last if system('grep', '-qsF', $mark, $file) == 0;
+			usleep 10_000;
+		}
+	}
+	return;
+}
+
+sub logged { wait_for_log(); return join '', map { -e $_ ? slurp_file($_) : '' } map { "$logs/server.$_" } qw(log csv json) }
 
 # Both orders of the libraries must do.
 my @libraries = ("'sentient_edge, pg_stat_statements, auto_explain'", "'pg_stat_statements, auto_explain, sentient_edge'");
@@ -150,7 +169,7 @@ $node->reload;
 
 my $postmaster = $node->{_pid};
 my @processes = ($postmaster, split /\s+/, slurp_file("/proc/$postmaster/task/$postmaster/children"));
-my $shown = join '', map { my $p = $_; map { -r "/proc/$p/$_" ? slurp_file("/proc/$p/$_") : '' } qw(environ cmdline) } @processes;
+my $shown = join '', map { my $p = $_; map { -r "/proc/$p/$_" ? eval { slurp_file("/proc/$p/$_") } // '' : '' } qw(environ cmdline) } @processes;
 ok(length $shown > 100, 'environment and command line of the server and its children can be read');
 nowhere_in($shown, 'in the environment or command line of the server');
 
@@ -358,6 +377,7 @@ for my $order (0, 1)
 
 # What a DBA is told to do about functions of one's own is needed, and does.
 $node->psql('fleet', "SELECT keep_dynamically('harmless: not a canary')");
+wait_for_log();
 like(slurp_file("$logs/server.log"), qr/statement: SELECT keep_dynamically\('harmless/, 'the text of a call of an unknown function is logged before it runs');
 
 # ---- what is stored ----
@@ -433,7 +453,8 @@ sub crash
 	eval { $session->{run}->finish };
 	for (1 .. 100 * $PostgreSQL::Test::Utils::timeout_default)
 	{
-		last if !-e "/proc/$session->{pid}" && eval { $node->psql('postgres', 'SELECT 1') == 0 };
+		# psql without standard input, which nobody may read
+		last if !-e "/proc/$session->{pid}" && IPC::Run::run([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', 'SELECT 1' ], '<', '/dev/null', '>', '/dev/null', '2>', '/dev/null');
 		usleep 10_000;
 	}
 	return;
@@ -447,6 +468,7 @@ my $session = session("SELECT sentient_edge.unseal(sentient_edge.seal('$canary',
 ok(!defined dumpable_memory($session->{pid}) && !-r "/proc/$session->{pid}/environ", 'a session that holds keys cannot be looked into');
 crash($session);
 is(join(' ', cores()), '', 'and leaves no core dump');
+wait_for_log();
 my $crash = slurp_file("$logs/server.log");
 like($crash, qr/was terminated by signal 6/, 'it crashed');
 nowhere_in(logged(), 'in what the server says of a crash');
