@@ -398,8 +398,10 @@ due_query(SealRun *run, const char *condition, Datum arguments[3])
 	if (run->before == NULL)
 		return psprintf("SELECT l.* FROM %s l WHERE (NOT EXISTS (SELECT FROM audit.blocks b CROSS JOIN LATERAL unnest(b.%s) AS e (id)"
 						" WHERE e.id = l.%s)%s)%s", source->table, source->ids, source->id,
-						/* Of those that share an id, only some may be named. */
-						run->kind == LEDGER_ENTRIES ? " OR l.audit_id IN (SELECT r.audit_id FROM audit.log r GROUP BY 1 HAVING count(*) > 1)" : "",
+						/* Of those that share an id, only some may be named; the one that is named may have been pruned. */
+						run->kind == LEDGER_ENTRIES ? " OR l.audit_id IN (SELECT r.audit_id FROM audit.log r GROUP BY 1 HAVING count(*) > 1)"
+						" OR l.audit_id::text IN (SELECT p.id #>> '{}' FROM audit.anchors a"
+						" CROSS JOIN jsonb_path_query(a.pruned_partly, '$.*[*]') AS p (id) WHERE a.pruned_from = 'entries')" : "",
 						condition);
 
 	nspans = seal_snapshot_spans(run->before, run->now, spans);

@@ -136,11 +136,19 @@ receive_entry(TupleTableSlot *slot, DestReceiver *self)
 	{
 		Sha256		leaf = merkle_leaf(window->bytes.data, window->bytes.len);
 
-		while (expected != NULL && (expected->seen || !sha256_equal(&leaf, &expected->leaf)))
-			expected = next_expected(window, expected);
+		bool		copied = false;
+
+		for (; expected != NULL; expected = next_expected(window, expected))
+		{
+			if (!sha256_equal(&leaf, &expected->leaf))
+				continue;
+			if (!expected->seen)
+				break;
+			copied = true;
+		}
 		if (expected != NULL)
 			expected->seen = true;
-		else if (!verify_waits(window->verify, LEDGER_ENTRIES, slot->tts_values, slot->tts_isnull, &window->bytes))
+		else if (copied || !verify_waits(window->verify, LEDGER_ENTRIES, slot->tts_values, slot->tts_isnull, &window->bytes))
 			add_misfit(window, audit_id);
 	}
 	MemoryContextSwitchTo(previous);

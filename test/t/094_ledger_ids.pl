@@ -101,6 +101,7 @@ $other->command_ok([ 'psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-o', '/dev/null'
 ask('SELECT telemetry.run_maintenance()', $other);
 sealed_once($other);
 is(ship(21, $other), $old, 'an id of the dump is given again there');
+clean('before it is sealed', $other);
 is(seal($other), '1', 'and sealed');
 like(alarms($other), qr/; audit entries have ids that others had before 1 $old t$/, 'which is an event there');
 clean('all is well there', $other);
@@ -135,6 +136,35 @@ ask("SELECT audit.prune('$cut')");
 clean('after it');
 finds("DELETE FROM audit.log WHERE audit_id = $twice", qr/^missing_entry \d+ $twice$/, 'the one that was not pruned is missed');
 
+# The older entry of an id is pruned from a block that keeps others; the newer one goes to another cluster before it is sealed.
+my $gone = ship(50);
+$cut = ask('SELECT clock_timestamp()');
+ship(51);
+seal();
+is(ask("SELECT entries FROM audit.prune('$cut')"), ask("SELECT pruned_entries FROM audit.anchors WHERE kind = 'prune' AND pruned_from = 'entries' ORDER BY created_at DESC LIMIT 1"), 'pruned');
+is(ask("SELECT array_length(entry_ids, 1) > 1 FROM audit.blocks WHERE $gone = ANY (entry_ids)"), 't', 'the block still names it, and others');
+ask("SELECT setval('audit.log_audit_id_seq', $gone, false)");
+is(ship(52), $gone, 'its id is given again');
+clean('before it is sealed');
+my $third = sentient_server('ids_third', conf => $conf);
+$third->safe_psql('postgres', 'CREATE DATABASE fleet');
+$node->command_ok([ 'pg_dump', '-f', "$folder/third.sql", $node->connstr('fleet') ], 'a dump before it is sealed');
+$third->command_ok([ 'psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-o', '/dev/null', '-f', "$folder/third.sql", $third->connstr('fleet') ], 'is restored');
+ask('SELECT telemetry.run_maintenance()', $third);
+clean('nothing is wrong there before it is sealed', $third);
+my $blocks_of_it = "SELECT count(*) FROM audit.blocks WHERE $gone = ANY (entry_ids)";
+seal($third);
+is(ask($blocks_of_it, $third), '2', 'it is sealed there');
+like(alarms($third), qr/audit entries have ids that others had before 1 $gone t$/, 'which is an event');
+clean('and all is well', $third);
+seal($third);
+is(ask($blocks_of_it, $third), '2', 'it is sealed once');
+like(ask("SET client_min_messages = error; BEGIN; ALTER TABLE audit.log DISABLE TRIGGER ALL; DELETE FROM audit.log WHERE audit_id = $gone;
+	ALTER TABLE audit.log ENABLE ALWAYS TRIGGER append_only, ENABLE ALWAYS TRIGGER append_only_truncate; $findings; ROLLBACK", $third), qr/^missing_entry \d+ $gone$/, 'and would be missed');
+$third->stop;
+seal();
+clean('nor is anything wrong where it was written');
+
 # There is no room behind the greatest id: nothing can be set forward, and all else goes on.
 ask("SELECT setval('audit.log_audit_id_seq', 9223372036854775800, false)");
 is(ship(40), '9223372036854775800', 'one of the last ids');
@@ -146,6 +176,6 @@ is(seal(), '1', 'which is sealed');
 like(alarms(), qr/; audit entries have ids that others had before 1 9223372036854775800 f$/, 'and an event');
 clean('without room');
 
-unlike(slurp_file($_->logfile), qr/PANIC|TRAP|sentient_edge assertion/, $_->name . ': no assertion failed') for $node, $other;
+unlike(slurp_file($_->logfile), qr/PANIC|TRAP|sentient_edge assertion/, $_->name . ': no assertion failed') for $node, $other, $third;
 $node->stop;
 done_testing();
