@@ -37,15 +37,20 @@ alert_find_leftovers(pg_uuid_t **drones)
 }
 
 void
-alert_clear_leftovers(Datum drones, TimestampTz now)
+alert_clear_leftovers(Datum drones, TimestampTz now, bool wait)
 {
 	Oid			types[1] = {UUIDARRAYOID};
 	AlertChanges changes;
 	uint64		n;
 
 	alert_changes_init(&changes);
-	n = sql_query("SELECT s.drone_id, s.watch_id, s.alert_id " LEFTOVER_STATES
-				  " AND s.drone_id = ANY ($1) ORDER BY s.drone_id, s.watch_id",
+	n = sql_query(wait ?
+				  "SELECT s.drone_id, s.watch_id, s.alert_id " LEFTOVER_STATES
+				  " AND s.drone_id = ANY ($1) ORDER BY s.drone_id, s.watch_id" :
+				  "SELECT s.drone_id, s.watch_id, s.alert_id " LEFTOVER_STATES
+				  " AND s.drone_id = ANY ($1) AND (s.alert_id IS NULL OR EXISTS"
+				  " (SELECT FROM telemetry.real_time_alerts a WHERE a.alert_id = s.alert_id FOR NO KEY UPDATE SKIP LOCKED))"
+				  " ORDER BY s.drone_id, s.watch_id",
 				  1, types, &drones);
 	for (uint64 row = 0; row < n; row++)
 	{

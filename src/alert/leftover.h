@@ -16,7 +16,10 @@
 /* Drones that have such alerts; returns how many, *drones is palloc'd. */
 extern int	alert_find_leftovers(pg_uuid_t **drones);
 
-/* Clear those of an array of drones, whose rows of drone_latest are locked. */
-extern void alert_clear_leftovers(Datum drones, TimestampTz now);
+/*
+ * Clear those of an array of drones, whose rows of drone_latest are locked; either
+ * wait for alerts that somebody else has locked, or leave them.
+ */
+extern void alert_clear_leftovers(Datum drones, TimestampTz now, bool wait);
 
 #endif							/* SENTIENT_ALERT_LEFTOVER_H */

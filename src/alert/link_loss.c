@@ -9,7 +9,9 @@
  * Which drones are to be looked at tells silence.c; the scheduler keeps its
  * watch from check to check.  The rows of drone_latest of the drones concerned
  * are locked in order of drone_id, as ingest does, and looked at again once
- * locked.  The alert is cleared by the drone's next live sample, see evaluate.c.
+ * locked.  The scheduler passes over those that somebody else has locked, and is
+ * back at the next check: whoever leaves a transaction open keeps the alerts of
+ * his own drones waiting, not those of the fleet.  The alert is cleared by the drone's next live sample, see evaluate.c.
  * The same run clears the alerts of silent drones whose rule is gone
  * (leftover.c): the first run after a change of the rules, and one a minute, for
  * what was opened meanwhile by transactions that had not heard of the change.
@@ -159,16 +161,56 @@ find_silent(SilenceWatch *watch, TimestampTz now, pg_uuid_t **silent)
 }
 
 /*
- * Lock the rows of drones in order of drone_id.
+ * Lock the rows of drones in order of drone_id; returns how many of them, which
+ * stand in front then.  Who does not wait for the others takes the locks that an
+ * alert's foreign key wants as well.
  */
-static void
-lock_drones(const pg_uuid_t *drones, int n)
+static int
+lock_drones(pg_uuid_t *drones, int n, bool wait)
 {
 	Oid			types[1] = {UUIDARRAYOID};
 	Datum		args[1] = {drone_array(drones, n)};
+	uint64		nlocked;
+	bool		isnull;
 
-	(void) sql_query("SELECT FROM telemetry.drone_latest l WHERE l.drone_id = ANY ($1) ORDER BY l.drone_id FOR UPDATE",
-					 1, types, args);
+	if (wait)
+		nlocked = sql_query("SELECT l.drone_id FROM telemetry.drone_latest l"
+							" WHERE l.drone_id = ANY ($1) ORDER BY l.drone_id FOR UPDATE",
+							1, types, args);
+	else
+		nlocked = sql_query("SELECT l.drone_id FROM telemetry.drone_latest l JOIN core.drones d ON d.drone_id = l.drone_id"
+							" WHERE l.drone_id = ANY ($1) ORDER BY l.drone_id"
+							" FOR UPDATE OF l SKIP LOCKED FOR KEY SHARE OF d SKIP LOCKED",
+							1, types, args);
+	se_assert(nlocked <= (uint64) n);
+	for (uint64 row = 0; row < nlocked; row++)
+		drones[row] = *DatumGetUUIDP(sql_value(row, 0, &isnull));
+	return (int) nlocked;
+}
+
+static int
+compare_drones(const void *a, const void *b)
+{
+	return memcmp(a, b, UUID_LEN);
+}
+
+/*
+ * Of these drones, leave those that are locked; the others are told by the watch
+ * again, if it is given.  Returns how many are left.
+ */
+static int
+keep_locked(pg_uuid_t *drones, int n, const pg_uuid_t *locked, int nlocked, SilenceWatch *watch)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (bsearch(&drones[i], locked, nlocked, sizeof(pg_uuid_t), compare_drones) != NULL)
+			drones[kept++] = drones[i];
+		else if (watch != NULL)
+			silence_watch_forget(watch, &drones[i]);
+	}
+	return kept;
 }
 
 /*
@@ -306,14 +348,14 @@ check_drones(bool by_scheduler)
 	pg_uuid_t  *silent = NULL;
 	int			nleftover = find_leftovers(rules, now, !by_scheduler || failed, &leftover);
 	int			nsilent = 0;
+	SilenceWatch *watch = NULL;
 	pg_uuid_t  *all;
+	int			nlocked;
 	AlertChanges changes;
 
 	scheduler_checking = by_scheduler;
 	if (rules->first_link < rules->nwatches)
 	{
-		SilenceWatch *watch;
-
 		if (by_scheduler)
 		{
 			watch = scheduler_watch(rules, failed, now);
@@ -332,10 +374,12 @@ check_drones(bool by_scheduler)
 		memcpy(all, leftover, sizeof(pg_uuid_t) * nleftover);
 	if (nsilent > 0)
 		memcpy(all + nleftover, silent, sizeof(pg_uuid_t) * nsilent);
-	lock_drones(all, nleftover + nsilent);
+	nlocked = lock_drones(all, nleftover + nsilent, !by_scheduler);
+	nleftover = keep_locked(leftover, nleftover, all, nlocked, NULL);
+	nsilent = keep_locked(silent, nsilent, all, nlocked, watch);
 
 	if (nleftover > 0)
-		alert_clear_leftovers(drone_array(leftover, nleftover), now);
+		alert_clear_leftovers(drone_array(leftover, nleftover), now, !by_scheduler);
 	alert_changes_init(&changes);
 	if (nsilent > 0)
 		open_alerts(rules, silent, nsilent, &changes, now);

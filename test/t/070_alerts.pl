@@ -62,10 +62,42 @@ sentient_wait($node, 'fleet', "SELECT count(*) = 2 $open AND EXISTS
 	(SELECT FROM telemetry.drone_latest l WHERE l.drone_id = a.drone_id AND a.opened_at = l.recorded_at + interval '2 s')",
 	'a changed threshold is in force for every drone');
 ask("DELETE FROM telemetry.alert_rules WHERE name = 'lost 3'");
-send_sample($_, 'now()', 'altitude_m', 5) for $flying, $parked;
 is(ask("SELECT errors FROM sentient_edge.workers WHERE database = 'fleet' AND worker = 'link loss'"), '0', 'the job has no errors still');
 ask("UPDATE core.drones SET status = 'standby' WHERE drone_id IN ('$flying', '$parked')");
+send_sample($_, 'now()', 'altitude_m', 5) for $flying, $parked;
 sentient_wait($node, 'fleet', "SELECT count(*) = 0 $open", 'nobody expects to hear of a parked drone');
+
+# Who leaves a transaction open keeps the alerts of his own drones waiting, not those of the others.
+my ($sending, $edited, $free) = map { sentient_drone($node, 'fleet', "locked-$_") } 1 .. 3;
+my $locked = "drone_id IN ('$sending', '$edited', '$free')";
+my $lost = sub { return "SELECT count(*) = 1 $open AND drone_id = '$_[0]'" };
+ask("UPDATE telemetry.alert_rules SET enabled = false WHERE name = 'link loss';
+	INSERT INTO telemetry.alert_rules (name, metric, comparison, threshold) VALUES ('high', 'altitude_m', '>', 100)");
+ask("UPDATE core.drones SET status = '$_' WHERE $locked") for 'standby', 'active';
+send_sample($_, "now() - interval '30 s'", 'altitude_m', 200) for $sending, $edited, $free;
+my $sender = $node->background_psql('fleet');
+$sender->query_safe("BEGIN; SELECT FROM telemetry.drone_latest WHERE drone_id = '$sending' FOR UPDATE");
+my $editor = $node->background_psql('fleet');
+$editor->query_safe("BEGIN; SELECT FROM core.drones WHERE drone_id = '$edited' FOR UPDATE");
+my $reader = $node->background_psql('fleet');
+$reader->query_safe("BEGIN; SELECT FROM telemetry.real_time_alerts WHERE $locked AND alert_type = 'rule' ORDER BY alert_id FOR UPDATE");
+ask("UPDATE telemetry.alert_rules SET enabled = name = 'link loss' WHERE name IN ('link loss', 'high')");
+sentient_wait($node, 'fleet', $lost->($free), 'a drone that nobody has locked has lost its link');
+is(ask("SELECT count(*) $open AND $locked"), '1', 'the others wait');
+$sender->query_safe('COMMIT');
+sentient_wait($node, 'fleet', $lost->($sending), 'until the lock is gone');
+$editor->query_safe('COMMIT');
+sentient_wait($node, 'fleet', $lost->($edited), 'and that of the drone itself');
+is(ask("SELECT count(*) FROM telemetry.real_time_alerts WHERE $locked AND alert_type = 'rule' AND cleared_at IS NULL"), '3', 'alerts that somebody has locked are left');
+$reader->query_safe('COMMIT');
+$_->quit for $sender, $editor, $reader;
+is(ask("SELECT errors FROM sentient_edge.workers WHERE database = 'fleet' AND worker = 'link loss'"), '0', 'the job has no errors still');
+ask('SELECT telemetry.check_link_loss()');
+is(ask("SELECT count(*) FROM telemetry.real_time_alerts WHERE $locked AND alert_type = 'rule' AND cleared_at IS NULL"), '0', 'for the next check');
+ask("DELETE FROM telemetry.real_time_alerts WHERE alert_type = 'rule'; DELETE FROM telemetry.alert_rules WHERE name = 'high';
+	UPDATE core.drones SET status = 'standby' WHERE $locked");
+send_sample($_, 'now()', 'altitude_m', 5) for $sending, $edited, $free;
+sentient_wait($node, 'fleet', "SELECT count(*) = 0 $open", 'and they are parked');
 
 # a crash while hold_for runs
 ask("INSERT INTO telemetry.alert_rules (name, metric, comparison, threshold, hold_for, severity) VALUES ('too high', 'altitude_m', '>', 120, '5 s', 'error')");
