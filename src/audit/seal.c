@@ -463,6 +463,7 @@ begin_run(SealRun *run, bool accept_unkeyed)
 									(int64) run->system_identifier, run->last.number));
 		before = sql_string(0, 0);
 		run->repeated.set_back = DatumGetInt64(sql_value(0, 3, &isnull)) > run->given_now.audit_id && !isnull;
+		run->repeated.last_sealed_at = run->last.sealed_at;
 		if (run->last.system_identifier == run->system_identifier && before != NULL)
 		{
 			run->foreign_max = DatumGetInt64(sql_value(0, 1, &isnull));
@@ -585,8 +586,8 @@ what_is_given(void)
 	Given		given;
 	bool		isnull;
 
-	(void) ledger_read("SELECT last_value FROM audit.log_audit_id_seq");
-	given.audit_id = DatumGetInt64(sql_value(0, 0, &isnull)) - 1;	/* the value may not have been given yet */
+	(void) ledger_read("SELECT last_value - CASE WHEN is_called THEN 0 ELSE 1 END FROM audit.log_audit_id_seq");
+	given.audit_id = DatumGetInt64(sql_value(0, 0, &isnull));
 	pg_memory_barrier();
 	given.next_xid = U64FromFullTransactionId(ReadNextFullTransactionId());
 	return given;

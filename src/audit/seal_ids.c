@@ -7,7 +7,8 @@
  * older one are sealed like others: the ledger knows an entry by its leaf hash as
  * well.  But somebody must hear of it, and it must end: sealing, which looks for
  * each id among the sealed ones, sets the sequence forward and records an event of
- * type integrity, which is sealed in turn.
+ * type integrity, which is sealed in turn.  Where there is no room behind the ids
+ * that are known, the event is all.
  *
  * Called by sealing, under the chain's lock.  That the sequence was set forward is
  * not taken back when the transaction is; the next run finds the same ids again.
@@ -17,6 +18,7 @@
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/timestamp.h"
 
 #include "audit/events.h"
 #include "audit/ledger.h"
@@ -30,6 +32,7 @@
  * between the look at it and the setting.
  */
 #define ID_LEAP					100000
+#define SET_BACK				"the sequence of audit ids was set back"
 
 int
 seal_compare_entries(const void *a, const void *b)
@@ -161,46 +164,74 @@ seal_find_sealed(SealRow *rows, int nrows, RepeatedIds *repeated)
 	}
 }
 
-/* Set the sequence behind the greatest id that is known; false when it stands there, or has no room. */
-static bool
-set_forward(char **from, char **to)
+/* The sequence, where it counts upwards. */
+typedef struct Sequence
 {
-	if (sql_query(psprintf("SELECT s.last_value, setval('audit.log_audit_id_seq', g.id + %d) FROM audit.log_audit_id_seq s, pg_sequence q,"
-						   " LATERAL (SELECT max(greatest(max_audit_id, visible_audit_id)) AS id FROM audit.blocks WHERE q.seqincrement > 0) g"
-						   " WHERE q.seqrelid = 'audit.log_audit_id_seq'::regclass AND g.id::numeric + %d < q.seqmax AND s.last_value < g.id",
-						   ID_LEAP, ID_LEAP), 0, NULL, NULL) == 0)
-		return false;
-	*from = sql_string(0, 0);
-	*to = sql_string(0, 1);
-	return true;
+	bool		found;
+	bool		behind;			/* it stands at an id that is known */
+	char	   *was;
+	char	   *set_to;			/* NULL: there was no room */
+} Sequence;
+
+/* Set the sequence behind the greatest id that is known. */
+static void
+set_forward(Sequence *sequence)
+{
+	bool		isnull;
+
+	sequence->found = sql_query(psprintf("SELECT s.last_value, CASE WHEN s.last_value <= g.id AND g.id::numeric + %d < q.seqmax"
+										 " THEN setval('audit.log_audit_id_seq', g.id + %d) END, coalesce(s.last_value <= g.id, false)"
+										 " FROM audit.log_audit_id_seq s, pg_sequence q,"
+										 " LATERAL (SELECT max(greatest(max_audit_id, visible_audit_id)) AS id FROM audit.blocks) g"
+										 " WHERE q.seqrelid = 'audit.log_audit_id_seq'::regclass AND q.seqincrement > 0",
+										 ID_LEAP, ID_LEAP), 0, NULL, NULL) > 0;
+	if (!sequence->found)
+		return;
+	sequence->was = sql_string(0, 0);
+	sequence->set_to = sql_string(0, 1);
+	sequence->behind = DatumGetBool(sql_value(0, 2, &isnull));
+}
+
+/* Has it been told since the last block, whose look at the sequence the next one corrects? */
+static bool
+told_since(TimestampTz last_sealed_at)
+{
+	Oid			types[1] = {TIMESTAMPTZOID};
+	Datum		values[1] = {TimestampTzGetDatum(last_sealed_at)};
+
+	return sql_query(psprintf("SELECT FROM audit.security_events WHERE event_type = '%s' AND object = 'audit.log_audit_id_seq'"
+							  " AND message = '" SET_BACK "' AND occurred_at >= $1 LIMIT 1", security_event_name(EVENT_INTEGRITY)), 1, types, values) > 0;
 }
 
 void
 seal_report_repeated(const RepeatedIds *repeated)
 {
 	SecurityEvent event;
-	char	   *from;
-	char	   *to;
-	bool		forward;
+	Sequence	sequence = {0};
 
 	if (repeated->count == 0 && !repeated->set_back)
 		return;
-	forward = set_forward(&from, &to);
-	if (repeated->count == 0 && !forward)
-		return;					/* it counts down */
+	set_forward(&sequence);
+	/* It counts down, or others have used it meanwhile. */
+	if (repeated->count == 0 && !sequence.behind)
+		return;
+	if (repeated->count == 0 && sequence.set_to == NULL && told_since(repeated->last_sealed_at))
+		return;
 	security_event_begin(&event, EVENT_INTEGRITY, EVENT_NO_OUTCOME);
 	security_event_object(&event, "audit.log_audit_id_seq");
-	security_event_message(&event, repeated->count > 0 ? "audit entries have ids that others had before" :
-						   "the sequence of audit ids was set back");
+	security_event_message(&event, repeated->count > 0 ? "audit entries have ids that others had before" : SET_BACK);
 	if (repeated->count > 0)
 	{
 		security_event_detail(&event, "entries", psprintf(INT64_FORMAT, repeated->count));
 		security_event_detail(&event, "first_id", psprintf(INT64_FORMAT, repeated->first));
 	}
-	if (forward)
+	if (sequence.behind)
 	{
-		security_event_detail(&event, "sequence_was", from);
-		security_event_detail(&event, "sequence_is", to);
+		security_event_detail(&event, "sequence_was", sequence.was);
+		if (sequence.set_to != NULL)
+			security_event_detail(&event, "sequence_is", sequence.set_to);
+		else
+			security_event_detail(&event, "set_forward", "no room");
 	}
 	security_event(&event);
 }

@@ -25,7 +25,8 @@ typedef struct RepeatedIds
 {
 	int64		count;
 	int64		first;			/* one of them */
-	bool		set_back;		/* the sequence stands below what it has given */
+	bool		set_back;		/* the sequence stands below what it had given at the last block */
+	TimestampTz last_sealed_at; /* of that block */
 } RepeatedIds;
 
 /* Order of entries. */
