@@ -62,6 +62,9 @@
 /* A statement that began less than this before the change has no time of its own. */
 #define STATEMENT_AGE_US		1000
 
+/* jsonb with so many bytes may have a text of a gigabyte. */
+#define LONG_VALUES			(16 * 1024)
+
 static const char *const column_names[AUDIT_COLUMNS] = {
 	[AUDIT_ID] = "audit_id",
 	[AUDIT_OCCURRED_AT] = "occurred_at",
@@ -452,6 +455,23 @@ begin_rows(LogRow *row)
 	set_value(row, AUDIT_APPLICATION_NAME, named ? CStringGetTextDatum(application_name) : (Datum) 0, !named);
 }
 
+/*
+ * Might the text of an entry's values be longer than can be hashed?  Short jsonb
+ * holds long numbers: a hundred thousand digits in sixteen bytes.
+ */
+static bool
+may_be_long(const LogEntry *entry)
+{
+	const Jsonb *values[] = {entry->row_key, entry->old_values, entry->new_values};
+
+	for (int i = 0; i < lengthof(values); i++)
+	{
+		if (values[i] != NULL && VARSIZE(values[i]) > LONG_VALUES)
+			return true;
+	}
+	return false;
+}
+
 /* What tells an entry from the one before it. */
 static void
 set_entry(LogRow *row, int64 id, const LogEntry *entry)
@@ -485,10 +505,11 @@ set_entry(LogRow *row, int64 id, const LogEntry *entry)
 	row->session_role = entry->session_role;
 
 	row->nulls[AUDIT_MAC] = true;
-	if (row->has_key)
+	if (row->has_key || may_be_long(entry))
 	{
 		bytea	   *mac;
 
+		/* Without a key only to fail here: the ledger would stop at an entry that it cannot hash. */
 		resetStringInfo(&row->bytes);
 		audit_entry_canonical(&row->bytes, row->values, row->nulls);
 		mac = audit_mac(AUDIT_MAC_ENTRY, &row->bytes);

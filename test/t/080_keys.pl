@@ -104,6 +104,12 @@ for my $call ("core.set_drone_serial_number('$drone', 'SN-1')", "core.send_messa
 # ---- none ----
 
 is(restart("sentient_edge.key_provider = none", SENTIENT_EDGE_MASTER_KEY => $hex), 'missing|sentient_edge.key_provider is none', 'provider none');
+
+# Numbers with a hundred thousand digits, which are short in jsonb: nobody could hash their text.
+my ($long) = ($node->psql('fleet', q{\set VERBOSITY sqlstate
+	INSERT INTO core.missions (name, metadata) SELECT 'long', jsonb_build_object('digits', jsonb_agg(1e131071)) FROM generate_series(1, 8300)}))[2];
+like($long, qr/ERROR:  54000/, 'an entry that the ledger could not take is refused without a key as well');
+is($node->safe_psql('fleet', "SELECT count(*) FROM audit.log WHERE new_values ->> 'name' = 'long'"), '0', 'and not there');
 unlike(server_log(), qr/sentient_edge has no master key/, 'is a choice, not worth a line of the log');
 unlike(slurp_file('/proc/' . $node->{_pid} . '/environ'), qr/8f1c3a5e/, 'the variable is removed all the same');
 
