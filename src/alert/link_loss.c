@@ -11,7 +11,8 @@
  * are locked in order of drone_id, as ingest does, and looked at again once
  * locked.  The scheduler passes over those that somebody else has locked, and is
  * back at the next check: whoever leaves a transaction open keeps the alerts of
- * his own drones waiting, not those of the fleet.  The alert is cleared by the drone's next live sample, see evaluate.c.
+ * his own drones waiting, not those of the fleet.  The alert is cleared by the
+ * drone's next live sample, see evaluate.c.
  * The same run clears the alerts of silent drones whose rule is gone
  * (leftover.c): the first run after a change of the rules, and one a minute, for
  * what was opened meanwhile by transactions that had not heard of the change.
