@@ -324,6 +324,8 @@ hook_transaction(XactEvent what, void *arg)
 		events_session_committed();
 	if (what == XACT_EVENT_ABORT || what == XACT_EVENT_COMMIT)
 		events_denied_watch();
+	if (what == XACT_EVENT_ABORT)
+		events_denied_watch_cleanup();
 }
 
 static void
@@ -342,4 +344,7 @@ hook_subtransaction(SubXactEvent what, SubTransactionId mine, SubTransactionId p
 			event->level = level - 1;
 		join_counts();
 	}
+	/* After ROLLBACK TO. */
+	else if (what == SUBXACT_EVENT_START_SUB)
+		events_denied_watch();
 }

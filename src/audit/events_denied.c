@@ -10,7 +10,9 @@
  * denial with the role that was in force.  The hooks, through which the error
  * passes on its way, know the command and record it; what has not passed any is
  * recorded when its transaction or subtransaction is rolled back, which is how
- * PL/pgSQL catches an error.
+ * PL/pgSQL catches an error.  The main loop empties the stack after each error; the
+ * callback is put back when the error's transaction is aborted, and when a failed one
+ * is left, in which further errors abort nothing.
  *
  * What a function raises by itself (RAISE) was denied by nobody but the function:
  * it is recorded when it reaches a hook or the log.
@@ -30,6 +32,7 @@ static bool error_recorded = false; /* the error that is under way */
 static bool denial_waits = false;	/* raised, and not recorded yet */
 static bool denial_known = false;	/* that of this transaction which was raised last */
 static SecurityEvent denial;
+static bool cleanup_expected = false;	/* the transaction has failed, and will be left */
 
 static bool
 raised_by_function(const ErrorData *error)
@@ -93,6 +96,24 @@ events_denied_watch(void)
 	/* The main loop empties the stack after an error. */
 	if (error_context_stack == NULL && events_session_watched())
 		error_context_stack = &watcher;
+}
+
+static void
+watch_again(void *arg)
+{
+	cleanup_expected = false;
+	events_denied_watch();
+}
+
+void
+events_denied_watch_cleanup(void)
+{
+	static MemoryContextCallback callback = {.func = watch_again};
+
+	if (cleanup_expected || TopTransactionContext == NULL)
+		return;
+	cleanup_expected = true;
+	MemoryContextRegisterResetCallback(TopTransactionContext, &callback);
 }
 
 /* Record the error at hand, unless it is one that was recorded when somebody caught it, and is thrown again. */

@@ -41,6 +41,9 @@ extern bool events_error_caught(const char *command);
 /* Have denied permissions noticed from now on, whoever catches the error; called wherever the watch may have been lost. */
 extern void events_denied_watch(void);
 
+/* The transaction has failed: again when it is left, for errors until then end nothing. */
+extern void events_denied_watch_cleanup(void);
+
 /* The error is sent to the server's log. */
 extern void events_denied_logged(const ErrorData *error);
 

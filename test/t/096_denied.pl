@@ -85,6 +85,17 @@ $node->safe_psql('fleet', "ALTER ROLE pilot SET log_min_messages = 'panic'; GRAN
 }
 sentient_wait($node, 'fleet', "SELECT count(*) > 0 FROM audit.security_events WHERE application_name = 'quiet' AND object = 'schema vault' AND db_role = 'pilot'", 'is seen');
 
+# Errors in a transaction that has failed end nothing and are not logged: what comes behind it is seen all the same.
+for my $end ('ROLLBACK', 'COMMIT', 'ROLLBACK AND CHAIN', 'ROLLBACK TO s')
+{
+	local $ENV{PGAPPNAME} = "behind $end";
+	my ($out, $err) = ('', '');
+	IPC::Run::run([ 'psql', '-X', '-U', 'pilot', '-d', $node->connstr('fleet'), map { ('-c', $_) } 'BEGIN', $end =~ / TO / ? 'SAVEPOINT s' : (), 'SELECT 1 / 0', 'SELECT 1', 'SELECT 1', $end, 'SELECT * FROM vault.gold' ],
+		'>', \$out, '2>', \$err);
+	like($err, qr/division.*aborted.*aborted.*permission denied for schema vault/s, "a failed transaction, $end");
+	sentient_wait($node, 'fleet', "SELECT count(*) = 1 FROM audit.security_events WHERE application_name = 'behind $end' AND event_type = 'denied' AND object = 'schema vault'", 'and what comes behind it');
+}
+
 unlike(slurp_file($node->logfile), qr/PANIC|TRAP|sentient_edge assertion/, 'no assertion failed');
 $node->stop;
 done_testing();
