@@ -212,7 +212,7 @@ UPDATE core.drones SET status = 'standby' WHERE drone_id = :'d2';
 SELECT accepted FROM telemetry.ingest(jsonb_build_array(
 	jsonb_build_object('drone_id', :'d1', 'timestamp', now() - interval '11 s', 'altitude_m', 1),
 	jsonb_build_object('drone_id', :'d2', 'timestamp', now() - interval '1 min', 'altitude_m', 1),
-	jsonb_build_object('drone_id', :'d3', 'timestamp', now() - interval '9 s', 'altitude_m', 1)));
+	jsonb_build_object('drone_id', :'d3', 'timestamp', now() + interval '4 min', 'altitude_m', 1)));
 SELECT telemetry.check_link_loss() >= 1 AS opened;
 SELECT telemetry.check_link_loss() AS opened_again;
 SELECT call_sign, name, severity, message, first BETWEEN 10 AND 600 AS silent, cleared FROM alerts WHERE type = 'link_loss';
@@ -220,7 +220,7 @@ SELECT call_sign, name, open, alert_states FROM states WHERE name = 'link loss';
 -- what the drone had buffered does not bring the link back, a live sample does
 SELECT accepted FROM telemetry.ingest(jsonb_build_object('drone_id', :'d1', 'timestamp', now() - interval '10.9 s', 'altitude_m', 1));
 SELECT cleared IS NOT NULL AS cleared FROM alerts WHERE type = 'link_loss';
-SELECT accepted FROM telemetry.ingest(jsonb_build_object('drone_id', :'d1', 'timestamp', now(), 'altitude_m', 1));
+SELECT accepted FROM telemetry.ingest(jsonb_build_object('drone_id', :'d1', 'timestamp', now() + interval '3 min', 'altitude_m', 1));
 SELECT cleared IS NOT NULL AS cleared FROM alerts WHERE type = 'link_loss';
 SELECT telemetry.check_link_loss() AS opened_again;
 ROLLBACK;
