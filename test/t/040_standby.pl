@@ -10,7 +10,7 @@ use Test::More;
 use SentientEdge;
 
 my $primary = sentient_server('primary', init => { allows_streaming => 1 },
-	conf => "sentient_edge.partition_wait = 60s\nsentient_edge.partition_lock_timeout = 60s");
+	conf => 'sentient_edge.partition_wait = 60s');
 sentient_database($primary, 'fleet');
 my $drone = sentient_drone($primary, 'fleet', 's-1');
 $primary->safe_psql('fleet', "SELECT telemetry.ingest('{\"droneId\": \"$drone\", \"timestamp\": \"2018-03-04T05:06:07Z\"}')");
