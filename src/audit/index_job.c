@@ -10,7 +10,9 @@
  *   into its tree;
  * - block ranges of log_ranges_idx that are full are summarized.  Any search reads
  *   those that are not, and sealing searches each second.  The range that is being
- *   filled is left alone: an entry would have to change its summary.
+ *   filled is left alone: an entry would have to change its summary.  How far it has
+ *   come, each process remembers; the first run of one looks through the map of an
+ *   index for ranges that were left out, when the one before was interrupted.
  *
  * Takes RowExclusiveLock on one index at a time, or ShareUpdateExclusiveLock on one
  * partition and its index, and waits for none of them: the scheduler's other jobs
@@ -20,6 +22,7 @@
 #include "postgres.h"
 
 #include "access/brin.h"
+#include "access/brin_page.h"
 #include "access/gin.h"
 #include "access/relation.h"
 #include "access/xact.h"
@@ -31,13 +34,28 @@
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/fmgrprotos.h"
+#include "utils/hsearch.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 #include "audit/index_job.h"
 #include "base/sql.h"
 #include "base/worker.h"
+
+/* Of one partition in one run; the next one goes on. */
+#define RANGES_A_RUN			256
+
+/* How far an index is summarized, from its first range on. */
+typedef struct Ranges
+{
+	Oid			index;			/* hash key */
+	Oid			filenode;		/* of the index; another one: nothing is known */
+	BlockNumber summarized;
+} Ranges;
+
+static HTAB *known = NULL;
 
 static int	index_job_interval_s = 1;
 
@@ -73,59 +91,111 @@ merge_pending(Oid relid)
 	relation_close(index, RowExclusiveLock);
 }
 
-/*
- * How many ranges of the table behind a BRIN index are full?  Both are locked.  False:
- * it is none, or is gone.
- */
-static bool
-count_full_ranges(Oid relid, Oid table, BlockNumber *nfull, BlockNumber *pages)
+/* What is known of an index from earlier runs. */
+static Ranges *
+known_ranges(Relation index)
 {
-	Relation	index = try_relation_open(relid, NoLock);
-	bool		is_brin;
+	Oid			relid = RelationGetRelid(index);
+	Ranges	   *ranges;
+	bool		found;
 
-	if (index == NULL)
-		return false;
-	is_brin = index->rd_rel->relkind == RELKIND_INDEX && index->rd_rel->relam == BRIN_AM_OID;
-	if (is_brin)
+	if (known == NULL)
 	{
-		Relation	heap = relation_open(table, NoLock);
+		HASHCTL		control = {.keysize = sizeof(Oid), .entrysize = sizeof(Ranges), .hcxt = TopMemoryContext};
 
-		*pages = BrinGetPagesPerRange(index);
-		*nfull = RelationGetNumberOfBlocks(heap) / *pages;
-		relation_close(heap, NoLock);
+		known = hash_create("summarized ranges of audit.log", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	}
-	relation_close(index, NoLock);
-	return is_brin;
+	ranges = hash_search(known, &relid, HASH_ENTER, &found);
+	if (!found || ranges->filenode != index->rd_rel->relfilenode)
+	{
+		ranges->filenode = index->rd_rel->relfilenode;
+		ranges->summarized = 0;
+	}
+	return ranges;
 }
 
-/* From the last full range back to one that is summarized: ranges fill in their order. */
+/* The first range from this one on, and below the end, that has no summary; else the end. */
+static BlockNumber
+find_unsummarized(Relation index, BlockNumber range, BlockNumber end)
+{
+	Buffer		buffer = ReadBuffer(index, BRIN_METAPAGE_BLKNO);
+	BlockNumber last_page;
+	bool		found = false;
+
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	last_page = ((BrinMetaPageData *) PageGetContents(BufferGetPage(buffer)))->lastRevmapPage;
+	UnlockReleaseBuffer(buffer);
+	while (!found && range < end)
+	{
+		BlockNumber number = range / REVMAP_PAGE_MAXITEMS;
+		RevmapContents *contents;
+
+		if (BRIN_METAPAGE_BLKNO + 1 + number > last_page)
+			break;				/* the map does not reach so far yet */
+		buffer = ReadBuffer(index, BRIN_METAPAGE_BLKNO + 1 + number);
+		LockBuffer(buffer, BUFFER_LOCK_SHARE);
+		/* Of a damaged index, the summarizing will tell. */
+		found = !BRIN_IS_REVMAP_PAGE(BufferGetPage(buffer));
+		contents = (RevmapContents *) PageGetContents(BufferGetPage(buffer));
+		while (!found && range < end && range / REVMAP_PAGE_MAXITEMS == number)
+		{
+			found = !ItemPointerIsValid(&contents->rm_tids[range % REVMAP_PAGE_MAXITEMS]);
+			range += found ? 0 : 1;
+		}
+		UnlockReleaseBuffer(buffer);
+		CHECK_FOR_INTERRUPTS();
+	}
+	return range;
+}
+
+/* Summarize full ranges that are not, in their order; both relations are locked. */
+static void
+summarize_in_order(Relation index, Relation table)
+{
+	Ranges	   *ranges = known_ranges(index);
+	BlockNumber pages = BrinGetPagesPerRange(index);
+	BlockNumber nfull = RelationGetNumberOfBlocks(table) / pages;
+
+	/* It was truncated. */
+	if (ranges->summarized > nfull)
+		ranges->summarized = 0;
+	for (int n = 0; ranges->summarized < nfull; n++)
+	{
+		ranges->summarized = find_unsummarized(index, ranges->summarized, nfull);
+		if (ranges->summarized == nfull || n == RANGES_A_RUN)
+			return;
+		(void) DirectFunctionCall2(brin_summarize_range, ObjectIdGetDatum(RelationGetRelid(index)),
+								   Int64GetDatum((int64) ranges->summarized * pages));
+		ranges->summarized++;
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
 static void
 summarize_ranges(Oid relid)
 {
 	Oid			table = IndexGetRelation(relid, true);
-	BlockNumber nfull;
-	BlockNumber pages;
+	Relation	index;
 
 	if (!OidIsValid(table) || get_rel_relkind(table) != RELKIND_RELATION ||
 		!ConditionalLockRelationOid(table, ShareUpdateExclusiveLock))
 		return;
-	if (!ConditionalLockRelationOid(relid, ShareUpdateExclusiveLock))
+	if (ConditionalLockRelationOid(relid, ShareUpdateExclusiveLock))
 	{
-		UnlockRelationOid(table, ShareUpdateExclusiveLock);
-		return;
-	}
-	if (get_rel_relkind(table) == RELKIND_RELATION && count_full_ranges(relid, table, &nfull, &pages))
-	{
-		while (nfull > 0)
+		index = try_relation_open(relid, NoLock);
+		/* Unless one of them is another one by now, or gone. */
+		if (index != NULL && index->rd_rel->relkind == RELKIND_INDEX && index->rd_rel->relam == BRIN_AM_OID &&
+			index->rd_index->indrelid == table && get_rel_relkind(table) == RELKIND_RELATION)
 		{
-			int64		block = (int64) --nfull * pages;
+			Relation	heap = relation_open(table, NoLock);
 
-			if (DatumGetInt32(DirectFunctionCall2(brin_summarize_range, ObjectIdGetDatum(relid), Int64GetDatum(block))) == 0)
-				break;
-			CHECK_FOR_INTERRUPTS();
+			summarize_in_order(index, heap);
+			relation_close(heap, NoLock);
 		}
+		if (index != NULL)
+			relation_close(index, NoLock);
+		UnlockRelationOid(relid, ShareUpdateExclusiveLock);
 	}
-	UnlockRelationOid(relid, ShareUpdateExclusiveLock);
 	UnlockRelationOid(table, ShareUpdateExclusiveLock);
 }
 

@@ -108,6 +108,25 @@ sentient_wait($node, 'fleet', "SELECT ($runs) > 1 + " . ask($runs), 'the job run
 $mover->query_safe('COMMIT');
 $mover->quit;
 
+# A scheduler that was interrupted has left ranges out: the next one looks for them, some hundred in a run.
+ask("SELECT brin_desummarize_range('$ranges', n) FROM (VALUES (0), (64)) AS r (n)");
+$node->restart;
+sentient_wait($node, 'fleet', "SELECT ($runs) > 1", 'a new scheduler');
+is(ask("SELECT sum(brin_summarize_range('$ranges', n)) FROM (VALUES (0), (64)) AS r (n)"), '0', 'has summarized what was left out before other ranges');
+my $definition = ask("SELECT pg_get_indexdef('audit.log_ranges_idx'::regclass)") =~ s/ ON ONLY / ON /r;
+my $blocks = ask("SELECT pg_relation_size('$partition') / 8192");
+cmp_ok($blocks, '>', 300, 'there are more ranges of one block than fit into a run');
+ask('DROP INDEX audit.log_ranges_idx; ' . $definition =~ s/pages_per_range='?\d+'?/pages_per_range=1/r);
+$ranges = ask("SELECT i.indexrelid::regclass FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam WHERE i.indrelid = '$partition'::regclass AND a.amname = 'brin'");
+# The job knows by then that all are.
+sentient_wait($node, 'fleet', "SELECT ($runs) > 1 + " . ask($runs), 'a run behind the new index');
+ask("SELECT count(brin_desummarize_range('$ranges', n)) FROM generate_series(0, $blocks - 1) AS n");
+cmp_ok(blocks_read(), '>', 300, 'none is summarized');
+$node->restart;
+sentient_wait($node, 'fleet', "SELECT ($runs) > 3 + $blocks / 256", 'a run for each part');
+cmp_ok(blocks_read(), '<', 2, 'all are');
+ask("DROP INDEX audit.log_ranges_idx; $definition");
+
 # ---- other indexes than ours ----
 
 ask("ALTER INDEX $index SET (fastupdate = off)");
