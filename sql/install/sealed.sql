@@ -126,7 +126,7 @@ CREATE FUNCTION sentient_edge.sealed_search_key_id(value sentient_edge.sealed) R
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'sealed_search_key_id';
 COMMENT ON FUNCTION sentient_edge.sealed_search_key_id(sentient_edge.sealed) IS
-'Data key of the search tag of a value or token; null where there is none. For sentient_admin.';
+'Data key of the search tag of a value or token; null where there is none. For sentient_operator.';
 
 -- Operators: searchable values are equal when key and tag of the search are.  They
 -- are in pg_catalog, where they are found whatever search_path is: by everybody who

@@ -52,6 +52,7 @@ PG_FUNCTION_INFO_V1(audit_disable);
 PG_FUNCTION_INFO_V1(audit_trigger_columns);
 
 static void check_table(Oid relid);
+static void lock_table(Oid relid);
 static char *qualified_name(Oid relid);
 static char *names_literal(Oid relid, ArrayType *names, bool masked);
 static bool has_trigger(Oid relid, bool inherited);
@@ -81,8 +82,7 @@ audit_enable(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("table and excluded columns must not be null")));
 	relid = PG_GETARG_OID(0);
-	LockRelationOid(relid, ShareRowExclusiveLock);
-	check_table(relid);
+	lock_table(relid);
 	table = qualified_name(relid);
 	exclude = names_literal(relid, PG_GETARG_ARRAYTYPE_P(1), false);
 	if (PG_ARGISNULL(2))
@@ -154,8 +154,7 @@ audit_disable(PG_FUNCTION_ARGS)
 	sql_refuse_nulls(fcinfo, "audit.disable");
 	relid = PG_GETARG_OID(0);
 	values[0] = ObjectIdGetDatum(relid);
-	LockRelationOid(relid, ShareRowExclusiveLock);
-	check_table(relid);
+	lock_table(relid);
 	if (has_trigger(relid, true))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -221,6 +220,19 @@ audit_trigger_columns(PG_FUNCTION_ARGS)
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
+}
+
+/*
+ * Lock a table to change its triggers.  Who may not have it audited must not wait
+ * for it, or all who write to it would wait behind him; who may, may no more once
+ * it was given away meanwhile.
+ */
+static void
+lock_table(Oid relid)
+{
+	check_table(relid);
+	LockRelationOid(relid, ShareRowExclusiveLock);
+	check_table(relid);
 }
 
 /* May the caller have this table audited, and can it be? */
