@@ -1,6 +1,6 @@
 -- Entries of one row are the same whatever the session that changes it has set, for every type there is, alone and inside others.
 BEGIN;
-SELECT plan(28);
+SELECT plan(29);
 SET LOCAL client_min_messages = warning;
 SET LOCAL search_path = public, pg_catalog;
 
@@ -130,6 +130,16 @@ $$;
 SELECT is(pgtap_values.held('money'), '"-$1,234,567.89"', 'money as in the C locale');
 SELECT is(pgtap_values.held('regclass'), '"pgtap_values.thing"', 'a name with its schema');
 SELECT is((SELECT value FROM pgtap_values.plain WHERE key = 'pairs'), '["[\"($1.50,\"\"{pgtap_values.thing,pg_class}\"\")\",)"]', 'without it in pg_catalog');
+
+-- Temporary tables are told from others: by pg_catalog's names they have a schema.
+CREATE TABLE pgtap_values.pointer (id integer PRIMARY KEY, target regclass);
+SELECT audit.enable('pgtap_values.pointer');
+CREATE TEMPORARY TABLE pgtap_temporary ();
+CREATE TEMPORARY TABLE pg_ts_dict ();
+INSERT INTO pgtap_values.pointer VALUES (1, 'pg_temp.pgtap_temporary'), (2, 'pg_temp.pg_ts_dict'), (3, 'pg_catalog.pg_ts_dict');
+SELECT is((SELECT string_agg(regexp_replace(new_values->>'target', 'pg_temp_\d+', 'pg_temp_n'), ' ' ORDER BY audit_id) FROM audit.log WHERE table_name = 'pointer'),
+	'pgtap_temporary pg_temp_n.pg_ts_dict pg_ts_dict', 'temporary tables');
+DROP TABLE pgtap_temporary, pg_temp.pg_ts_dict;
 
 -- The session's settings are what they were, also after an error.
 SET LOCAL search_path = pgtap_values, public, pg_catalog;
