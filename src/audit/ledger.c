@@ -25,15 +25,12 @@
 #include "audit/index_job.h"
 #include "audit/ledger.h"
 #include "audit/prune.h"
-#include "audit/seal.h"
+#include "audit/seal_job.h"
 #include "base/sql.h"
 #include "partition/partition.h"
 #include "errors.h"
 
 #define UNIX_EPOCH_US			((POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
-
-/* The sub-object of audit.blocks that stands for the chain. */
-#define LEDGER_LOCK_SUBID		1
 
 uint64
 ledger_read(const char *query)
@@ -217,7 +214,7 @@ ledger_init(void)
 							"An entry can be sealed this much later than its transaction commits.",
 							&ledger_interval, 1, 1, 3600,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
-	seal_init();
+	seal_job_init();
 	index_job_init();
 	anchor_sink_init();
 	prune_init();

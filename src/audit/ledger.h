@@ -72,6 +72,9 @@ extern void block_signed_bytes(const LedgerBlock *block, uint8 bytes[BLOCK_SIGNE
 /* The last block by number, under the active snapshot; false when there is none. */
 extern bool block_last(LedgerBlock *block);
 
+/* The sub-object of audit.blocks that stands for the chain, as a lock. */
+#define LEDGER_LOCK_SUBID		1
+
 /* Take the chain for oneself until the transaction ends. */
 extern bool ledger_lock(bool wait);
 

@@ -1,7 +1,7 @@
 /*
  * seal.c
- *		Sealing entries of audit.log and security events into blocks; audit.seal()
- *		and the job "ledger" of the scheduler.
+ *		Sealing entries of audit.log and security events into blocks; audit.seal().
+ *		The scheduler's job is seal_job.c.
  *
  * A run takes the chain's lock, then a snapshot, and collects the entries whose
  * transaction that snapshot sees and the snapshot of the last block did not, in
@@ -59,7 +59,6 @@
 #include "audit/seal_snapshot.h"
 #include "audit/settled.h"
 #include "base/sql.h"
-#include "base/worker.h"
 #include "crypto/data_key_cache.h"
 #include "errors.h"
 
@@ -110,19 +109,7 @@ static struct
 	char	   *snapshot;		/* in TopMemoryContext */
 }			seal_memo;
 
-int			ledger_interval = 1;
-
 PG_FUNCTION_INFO_V1(audit_seal);
-
-static void seal_job_run(bool requested);
-
-static const SchedulerJob seal_job = {"ledger", &ledger_interval, seal_job_run};
-
-void
-seal_init(void)
-{
-	(void) scheduler_add_job(&seal_job);
-}
 
 static int
 compare_events(const void *a, const void *b)
@@ -614,7 +601,10 @@ ledger_seal(bool accept_unkeyed, bool wait, SealReport *report)
 	if (!wait && !audit_is_settled() && ledger_read("SELECT FROM audit.log LIMIT 1") == 0)
 		return false;
 	if (!ledger_lock(wait))
+	{
+		report->held_up = true;
 		return false;
+	}
 
 	PushActiveSnapshot(GetLatestSnapshot());
 	if (ledger_is_restoring())
@@ -658,26 +648,6 @@ ledger_seal(bool accept_unkeyed, bool wait, SealReport *report)
 				 errdetail("Their MAC is missing or does not fit; one of them is %s.", report->first_refused),
 				 errhint("See audit.verify().")));
 	return true;
-}
-
-/* The scheduler's turn: whoever else seals right now does the work as well. */
-static void
-seal_job_run(bool requested)
-{
-	SealReport	report;
-
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	if (sql_hold_extension())
-	{
-		SqlScope	scope = sql_begin(0);
-
-		(void) ledger_seal(false, false, &report);
-		sql_end(&scope);
-	}
-	PopActiveSnapshot();
-	CommitTransactionCommand();
 }
 
 /* Somebody had what has no MAC sealed. */

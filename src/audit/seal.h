@@ -13,10 +13,8 @@ typedef struct SealReport
 	int64		sealed[LEDGER_KINDS];
 	int64		refused;		/* left out: no MAC, or a wrong one */
 	char		first_refused[64];	/* which is one of them */
+	bool		held_up;		/* by another session that has the chain */
 } SealReport;
-
-/* Seconds between two runs of the job. */
-extern int	ledger_interval;
 
 /*
  * Seal what has been committed since the last block, in the caller's transaction
@@ -26,7 +24,5 @@ extern int	ledger_interval;
  * (settled.h).
  */
 extern bool ledger_seal(bool accept_unkeyed, bool wait, SealReport *report);
-
-extern void seal_init(void);
 
 #endif							/* SENTIENT_SEAL_H */

@@ -328,6 +328,23 @@ $standby->stop;
 	sealed('with a key', $plain);
 	sentient_wait($plain, 'fleet', 'SELECT signature IS NOT NULL FROM audit.blocks ORDER BY block_number DESC LIMIT 1', 'the chain goes over to signatures');
 	clean('all of it', $plain);
+
+	# Somebody seals, or prunes, and does not end his transaction.
+	my $job = "FROM sentient_edge.workers WHERE database = 'fleet' AND worker = 'ledger'";
+	my $told = "FROM audit.security_events WHERE event_type = 'integrity' AND message = 'sealing is held up'";
+	my $holder = $plain->background_psql('fleet');
+	my $holder_pid = $holder->query_safe('SELECT pg_backend_pid()');
+	$holder->query_safe('BEGIN; SELECT audit.seal()');
+	sentient_wait($plain, 'fleet', "SELECT last_error = 'sealing is held up by another session' $job", 'the scheduler tells that sealing is held up');
+	sentient_wait($plain, 'fleet', "SELECT count(*) > 0 $told", 'with an event');
+	sentient_wait($plain, 'fleet', 'SELECT errors > 1 + ' . ask("SELECT errors $job", $plain) . " $job", 'as long as it is');
+	is(ask("SELECT severity, object, details->>'pid', details->>'role', event_count $told", $plain),
+		"warning|audit.blocks|$holder_pid|" . ask('SELECT current_user', $plain) . '|1', 'which is one, of who it is');
+	$holder->query_safe('COMMIT');
+	$holder->quit;
+	ship(7, $plain);
+	sealed('goes on when the transaction has ended', $plain);
+	clean('with nothing left out', $plain);
 	$plain->stop;
 }
 done_testing();
