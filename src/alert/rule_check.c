@@ -12,11 +12,13 @@
 #include <math.h>
 
 #include "access/htup_details.h"
+#include "catalog/namespace.h"
 #include "commands/extension.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
@@ -57,7 +59,7 @@ text_of(const Row *row, const char *column)
 }
 
 static Row
-row_of(FunctionCallInfo fcinfo, const char *function)
+row_of(FunctionCallInfo fcinfo, const char *function, const char *table)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	Row			row;
@@ -67,6 +69,10 @@ row_of(FunctionCallInfo fcinfo, const char *function)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("%s must be called as a row trigger before the change", function)));
+	if (RelationGetRelid(trigger->tg_relation) != get_relname_relid(table, get_namespace_oid("telemetry", false)))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("%s is a trigger of telemetry.%s only", function, table)));
 	row.trigger = trigger;
 	row.tuple = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple : trigger->tg_trigtuple;
 	row.desc = RelationGetDescr(trigger->tg_relation);
@@ -203,16 +209,22 @@ keep_builtin(const Row *row)
 {
 	Row			old = *row;
 	bool		isnull;
+	bool		no_id;
 	Datum		id;
+	Datum		new_id;
 
 	old.tuple = row->trigger->tg_trigtuple;
 	if (!DatumGetBool(value_of(&old, "is_builtin", &isnull)))
 		return;
 	id = value_of(&old, "rule_id", &isnull);
-	if (TRIGGER_FIRED_BY_UPDATE(row->trigger->tg_event) &&
-		DatumGetBool(value_of(row, "is_builtin", &isnull)) && !isnull &&
-		memcmp(DatumGetUUIDP(id), DatumGetUUIDP(value_of(row, "rule_id", &isnull)), UUID_LEN) == 0)
-		return;
+	if (TRIGGER_FIRED_BY_UPDATE(row->trigger->tg_event))
+	{
+		/* A null comes before the table's constraint refuses it. */
+		new_id = value_of(row, "rule_id", &no_id);
+		if (DatumGetBool(value_of(row, "is_builtin", &isnull)) && !isnull &&
+			!no_id && memcmp(DatumGetUUIDP(id), DatumGetUUIDP(new_id), UUID_LEN) == 0)
+			return;
+	}
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("alert rule \"%s\" came with the extension and cannot be deleted", text_of(&old, "name")),
@@ -250,7 +262,7 @@ with_builtin(const Row *row, bool builtin)
 Datum
 telemetry_alert_rule_check(PG_FUNCTION_ARGS)
 {
-	Row			row = row_of(fcinfo, "alert_rule_check");
+	Row			row = row_of(fcinfo, "alert_rule_check", "alert_rules");
 	TriggerEvent event = row.trigger->tg_event;
 
 	if (!TRIGGER_FIRED_BY_INSERT(event) && !creating_extension)
@@ -268,7 +280,7 @@ telemetry_alert_rule_check(PG_FUNCTION_ARGS)
 Datum
 telemetry_geofence_check(PG_FUNCTION_ARGS)
 {
-	Row			row = row_of(fcinfo, "geofence_check");
+	Row			row = row_of(fcinfo, "geofence_check", "geofences");
 	bool		isnull;
 	Datum		boundary = value_of(&row, "boundary", &isnull);
 	const char *fault = isnull ? NULL : geofence_fault(DatumGetPolygonP(boundary));
