@@ -12,13 +12,15 @@
 #include "fmgr.h"
 #include "utils/guc.h"
 
-#include "audit/audit.h"
-#include "audit/events.h"
-#include "audit/ledger.h"
+#include "audit/mac_users.h"
 #include "base/base.h"
+#include "capture/capture.h"
 #include "crypto/crypto.h"
+#include "events/events.h"
+#include "ledger/ledger.h"
 #include "partition/partition.h"
 #include "queue/queue.h"
+#include "sealed/sealed.h"
 #include "telemetry/watch.h"
 
 PG_MODULE_MAGIC;
@@ -30,8 +32,10 @@ _PG_init(void)
 {
 	base_init();
 	crypto_init();
+	sealed_init();
 	partition_init();
-	audit_init();
+	mac_users_init();
+	capture_init();
 	events_init();
 	ledger_init();
 	queue_init();

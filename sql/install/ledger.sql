@@ -130,7 +130,7 @@ SELECT pg_catalog.pg_extension_config_dump('audit.blocks', '');
 SELECT pg_catalog.pg_extension_config_dump('audit.anchors', '');
 GRANT SELECT ON audit.blocks, audit.anchors TO sentient_admin;
 
--- How far back sealing looks, and what lies behind it all the same: src/audit/horizon.c
+-- How far back sealing looks, and what lies behind it all the same: src/capture/horizon.c
 -- counts on the order of the columns, and on notes without index or trigger.  A crash
 -- may empty both, and no subscriber is to have those of another cluster.
 CREATE UNLOGGED TABLE audit.horizons (

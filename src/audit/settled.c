@@ -16,12 +16,19 @@
  */
 #include "postgres.h"
 
-#include "audit/ledger.h"
 #include "audit/settled.h"
 #include "base/sql.h"
+#include "partition/partition.h"
 
 #define SETTLED_AFTER			"30 s"
 #define SETTLED_IN_ANY_CASE		"10 min"
+
+bool
+audit_is_restoring(void)
+{
+	return sql_read("SELECT FROM sentient_edge.managed_tables m"
+					" WHERE m.table_name IN ('audit.log', 'audit.security_events') AND " TABLE_IS_BEING_RESTORED) > 0;
+}
 
 bool
 audit_is_settled(void)
@@ -29,11 +36,11 @@ audit_is_settled(void)
 	static bool settled = false;
 	bool		isnull;
 
-	if (ledger_is_restoring())
+	if (audit_is_restoring())
 		return false;
 	if (!settled)
 	{
-		(void) ledger_read("SELECT EXISTS (SELECT FROM audit.blocks) OR EXISTS (SELECT FROM sentient_edge.managed_tables m"
+		(void) sql_read("SELECT EXISTS (SELECT FROM audit.blocks) OR EXISTS (SELECT FROM sentient_edge.managed_tables m"
 						   " WHERE m.created_at < clock_timestamp() - interval '" SETTLED_IN_ANY_CASE "'"
 						   " OR m.created_at < clock_timestamp() - interval '" SETTLED_AFTER "' AND NOT EXISTS"
 						   " (SELECT FROM pg_stat_activity s WHERE s.datname = current_database()"

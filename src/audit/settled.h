@@ -5,8 +5,11 @@
 #ifndef SENTIENT_SETTLED_H
 #define SENTIENT_SETTLED_H
 
+/* Both inside a sql_begin scope.  Is a dump being restored into the audit trail? */
+extern bool audit_is_restoring(void);
+
 /*
- * Inside a sql_begin scope.  False while a dump is restored or, in a database that
+ * False while a dump is restored or, in a database that
  * has no block yet, may be: for half a minute, or ten while the session that made
  * the extension is at work.
  */

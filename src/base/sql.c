@@ -75,6 +75,16 @@ sql_query(const char *query, int nargs, Oid *types, Datum *values)
 	return SPI_processed;
 }
 
+uint64
+sql_read(const char *query)
+{
+	int			result = SPI_execute(query, true, 0);
+
+	if (result < 0)
+		elog(ERROR, "SPI returned %d for: %s", result, query);
+	return SPI_processed;
+}
+
 Datum
 sql_array(Datum *values, bool *nulls, int n, Oid element_type)
 {

@@ -31,6 +31,8 @@ extern void sql_end(SqlScope *scope);
 
 /* Run one statement inside a scope; returns the number of rows.  No argument may be null. */
 extern uint64 sql_query(const char *query, int nargs, Oid *types, Datum *values);
+/* The same for a query that only reads, under the active snapshot, whatever the isolation level. */
+extern uint64 sql_read(const char *query);
 
 /*
  * Do work in a subtransaction.  Returns NULL, or the error that rolled it back, in

@@ -9,8 +9,6 @@
 #include "crypto/key_provider.h"
 #include "crypto/key_usage.h"
 #include "crypto/log_guard.h"
-#include "crypto/reencrypt.h"
-#include "crypto/sealed.h"
 
 void
 crypto_init(void)
@@ -18,7 +16,5 @@ crypto_init(void)
 	key_provider_init();
 	key_usage_init();
 	data_key_init();
-	sealed_init();
-	reencrypt_init();
 	log_guard_init();
 }

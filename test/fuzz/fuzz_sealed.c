@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "crypto/sealed_envelope.h"
+#include "sealed/sealed_envelope.h"
 
 #define CHECK(condition)	do { if (!(condition)) abort(); } while (0)
 
