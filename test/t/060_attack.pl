@@ -85,6 +85,7 @@ my ($status, $out, $err) = as('owner', 'owned', q{
 	SELECT});
 is($status, 0, 'the owner sets parameters of the database');
 my $scheduler = q{SELECT pid FROM pg_stat_activity WHERE datname = 'owned' AND backend_type = 'sentient_edge scheduler'};
+sentient_wait($node, 'postgres', "SELECT count(*) = 1 FROM ($scheduler) AS s", 'the database has a scheduler');
 my $pid = $node->safe_psql('postgres', $scheduler);
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
 sentient_wait($node, 'postgres', "SELECT coalesce(($scheduler), $pid) <> $pid", 'a new scheduler comes');

@@ -114,6 +114,7 @@ $id = reencrypt('public.letters', 'secret', '{id}');
 wait_state($id, 'finished', 'long values, stored out of line');
 is($node->safe_psql('fleet', q{SELECT count(*) FROM public.letters WHERE sentient_edge.unseal(secret, 'public.letters.secret:' || id) = repeat('long ' || id, 100000)
 	AND sentient_edge.sealed_key_id(secret) = (SELECT key_id FROM sentient_edge.data_keys WHERE purpose = 'field' AND state = 'active')}), '3', 'are re-encrypted, too');
+sentient_retired($node, 'fleet', 'who might use the old keys is gone');
 is($node->safe_psql('fleet', "SELECT sentient_edge.destroy_data_key('$old_field'), sentient_edge.destroy_data_key('$old_search')"), 't|t', 'the old keys can be destroyed');
 is($node->safe_psql('fleet', $wrong), '0', 'and every value is still there');
 $id = reencrypt('public.vault', 'secret', '{id}');
@@ -234,6 +235,7 @@ $node->safe_psql('fleet', q{COMMIT PREPARED 'sealed'});
 wait_state($id, 'finished', 'it has waited until they have ended');
 is($node->safe_psql('fleet', $left), '0', 'and has found what they have left');
 $node->safe_psql('fleet', q{ROLLBACK PREPARED 'refers'});
+sentient_retired($node, 'fleet', 'nobody else is left');
 is($node->safe_psql('fleet', "SELECT sentient_edge.destroy_data_key('$retired')"), 't', 'so that the key can be destroyed');
 
 #
