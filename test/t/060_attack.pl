@@ -92,7 +92,7 @@ sentient_wait($node, 'postgres', "SELECT coalesce(($scheduler), $pid) <> $pid", 
 sentient_database($node, 'watch');
 sentient_wait($node, 'watch', qq{
 	SELECT count(*) > 0 FROM sentient_edge.workers
-	 WHERE database = 'owned' AND worker = 'partitions' AND last_run_at > now() - interval '1 minute'
+	 WHERE database = 'owned' AND worker = 'partitions' AND last_run_at > (SELECT backend_start FROM pg_stat_activity a WHERE a.pid = workers.pid)
 	   AND state = 'waiting' AND errors = 0 AND pid <> $pid}, 'and works under any of them');
 is(is_superuser('owner'), 'f', 'the owner is what he was');
 
