@@ -18,18 +18,10 @@ my %rank = (
 	sealed => 3,
 	audit => 3,
 	capture => 4,
-	geo => 4,
+	alert => 4,
 	events => 5,
-	columnar => 5,
-	alert => 5,
-	ledger => 6,
-	telemetry => 6,
-	auth => 6,
-	analytics => 7,
-	cache => 7,
-	migrate => 8,
-	http => 8,
-	backup => 8,);
+	telemetry => 5,
+	ledger => 6,);
 my @findings;
 
 sub finding
