@@ -31,11 +31,13 @@ my %fake = (LD_PRELOAD => $faketime, FAKETIME_TIMESTAMP_FILE => $clock, FAKETIME
 	local %ENV = (%ENV, %fake);
 	# The test seals; and its entries stay where they were written.
 	$node = sentient_server('clock', conf => "timezone = UTC\nsentient_edge.ledger_interval = 3600\nsentient_edge.partition_maintenance_interval = 86400\n"
-		  . "sentient_edge.audit_event_window = 3600\nmax_prepared_transactions = 2");
+		  . "sentient_edge.audit_event_window = 3600\nmax_prepared_transactions = 2\nautovacuum = off");
 }
 sentient_database($node, 'fleet');
 
-my $findings = q{SELECT string_agg(concat_ws(' ', finding, block_number, audit_id), ', ' ORDER BY finding, block_number, audit_id) FROM audit.verify()};
+# A security event that comes when the clock leaps has waited for days at once: whether entries wait is asked apart.
+my $findings = q{SELECT string_agg(concat_ws(' ', finding, block_number, audit_id), ', ' ORDER BY finding, block_number, audit_id)
+	FROM audit.verify() WHERE finding <> 'sealing_stopped'};
 my $unsealed = 'SELECT count(*) FROM audit.log l WHERE NOT EXISTS (SELECT FROM audit.blocks b, unnest(b.entry_ids) AS e (id) WHERE e.id = l.audit_id)';
 sub ask { my ($sql) = @_; return $node->safe_psql('fleet', $sql); }
 # How many entries have been sealed since it was called before: where the clock has
@@ -49,6 +51,21 @@ sub seal
 	$total = ask('SELECT coalesce(sum(entry_count), 0) FROM audit.blocks WHERE NOT holds_events');
 	return $total - $before;
 }
+# Sealing comes to this many horizons, and so many of them that begin with a transaction.
+# A worker's transaction may have old ones stay for a run more.
+sub horizons
+{
+	my ($expected, $what) = @_;
+	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+	my $have;
+
+	do
+	{
+		seal();
+		$have = ask('SELECT count(*), count(from_transaction_id) FROM audit.horizons');
+	} until ($have eq $expected || time >= $deadline);
+	return is($have, $expected, $what);
+}
 sub clean { my ($what) = @_; is(ask($unsealed), '0', "$what: all entries are sealed"); is(ask($findings), '', "$what: nothing is wrong"); return; }
 my $number = 0;
 sub ship { $number++; return ask("INSERT INTO public.ship VALUES ($number)"); }
@@ -59,9 +76,8 @@ ask('SELECT telemetry.run_maintenance()');
 # What sealing keeps for itself is nobody's to replicate, and needs no replica identity.
 ask('SET client_min_messages = error; CREATE PUBLICATION everything FOR ALL TABLES');
 sentient_wait($node, 'fleet', q{SELECT runs > 0 AND state <> 'running' FROM sentient_edge.workers WHERE database = 'fleet' AND worker = 'ledger'}, 'the scheduler has sealed once');
-seal() for 1 .. 3;
+horizons('1|1', 'there is a horizon');
 clean('at first');
-is(ask('SELECT count(*), count(from_transaction_id) FROM audit.horizons'), '1|1', 'there is a horizon');
 ship();
 is(ask('SELECT count(*) FROM audit.horizon_notes'), '0', 'an entry before it needs no note');
 is(seal(), '1', 'and is sealed');
@@ -105,8 +121,7 @@ $late->quit;
 clean('an old transaction');
 seal();
 ship();
-seal();
-is(ask('SELECT count(*) FROM audit.horizons'), '1', 'one horizon remains');
+horizons('1|1', 'one horizon remains');
 
 # A session that knows a horizon hears of the next one.
 my $session = $node->background_psql('fleet', on_error_stop => 0);
@@ -145,8 +160,7 @@ sentient_wait($node, 'fleet', q{SELECT count(*) > 0 FROM sentient_edge.workers W
 is(ask('SELECT count(*) FROM audit.horizon_notes'), '0', 'a crash takes notes');
 clean('what was committed before it');
 ship();
-seal() for 1 .. 3;
-is(ask('SELECT count(from_transaction_id) FROM audit.horizons'), '1', 'there is a horizon again');
+horizons('1|1', 'there is a horizon again');
 ask('COMMIT PREPARED $$crash$$');
 ask('COMMIT PREPARED $$crash too$$');
 is(seal(), '2', 'and what was prepared before it');

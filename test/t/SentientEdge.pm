@@ -35,7 +35,7 @@ our @EXPORT = qw(sentient_server sentient_conf sentient_database
 sub sentient_conf
 {
 	my (%args) = (preload => 1, durable => 0, conf => '', @_);
-	my $conf = "max_worker_processes = 24\n";
+	my $conf = "max_worker_processes = 24\nmax_connections = 100\n";
 
 	$conf .= "shared_preload_libraries = 'sentient_edge'\n" if $args{preload};
 	$conf .= "fsync = on\nrestart_after_crash = on\n" if $args{durable};
