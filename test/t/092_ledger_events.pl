@@ -195,9 +195,10 @@ ok(defined $faketime, 'faketime is installed');
 	local $ENV{FAKETIME} = '+100d';
 	local $ENV{FAKETIME_DONT_RESET} = 1;
 	$node->start;
+	# After the scheduler's turn: under the false clock no timeout ends what two wait for, and what it writes has waited for months.
+	sentient_wait($node, 'fleet', "SELECT count(*) = 3 FROM sentient_edge.workers WHERE database = 'fleet' AND worker IN ('partitions', 'security events', 'ledger')
+		AND runs > 0 AND state <> 'running'", 'the scheduler has had its turn');
 	ask("SELECT audit.record_event('app.door', 'info', 'months later'); SELECT audit.seal()");
-	# After the scheduler's turn: under the false clock no timeout ends what two wait for.
-	sentient_wait($node, 'fleet', "SELECT runs > 0 AND state <> 'running' FROM sentient_edge.workers WHERE database = 'fleet' AND worker = 'partitions'", 'the scheduler has had its turn');
 	ask("UPDATE sentient_edge.settings SET value = 'drop' WHERE name = 'security_events.retention_action'; UPDATE sentient_edge.settings SET value = '30 days' WHERE name = 'security_events.retention'");
 	like(ask('SELECT telemetry.run_maintenance()'), qr/audit.security_events,retired/, 'retention takes a partition');
 	is(ask("SELECT string_agg(message, ',') FROM audit.security_events WHERE event_type LIKE 'app.%'"), 'months later', 'with its events');
