@@ -17,7 +17,7 @@ BEGIN
 		EXECUTE command;
 	END LOOP;
 	RETURN QUERY SELECT concat_ws(' ', e.severity, e.object || ':', e.message, e.details - 'role') FROM audit.security_events e
-		WHERE e.event_type = 'audit_changed' AND e.event_id <> ALL (known) ORDER BY e.occurred_at;
+		WHERE e.event_type = 'audit_changed' AND e.transaction_id = pg_current_xact_id() AND e.event_id <> ALL (known) ORDER BY e.occurred_at;
 END
 $$;
 CREATE TABLE pgtap_capture.untold (id integer PRIMARY KEY, v text);

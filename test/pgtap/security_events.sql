@@ -4,7 +4,7 @@ SELECT plan(36);
 
 SELECT columns_are('audit', 'security_events', ARRAY['event_id', 'occurred_at', 'last_occurred_at', 'transaction_id', 'event_count', 'event_type', 'severity', 'succeeded',
 	'user_id', 'username', 'db_role', 'client_addr', 'application_name', 'object', 'message', 'details', 'mac']);
-CREATE TEMP VIEW event AS SELECT * FROM audit.security_events WHERE occurred_at >= now();
+CREATE TEMP VIEW event AS SELECT * FROM audit.security_events WHERE transaction_id = pg_current_xact_id();
 
 -- DDL
 CREATE TABLE public.pgtap_events (a int, b text);
