@@ -41,11 +41,11 @@ audit_is_settled(void)
 	if (!settled)
 	{
 		(void) sql_read("SELECT EXISTS (SELECT FROM audit.blocks) OR EXISTS (SELECT FROM sentient_edge.managed_tables m"
-						   " WHERE m.created_at < clock_timestamp() - interval '" SETTLED_IN_ANY_CASE "'"
-						   " OR m.created_at < clock_timestamp() - interval '" SETTLED_AFTER "' AND NOT EXISTS"
-						   " (SELECT FROM pg_stat_activity s WHERE s.datname = current_database()"
-						   " AND s.backend_type = 'client backend' AND s.pid <> pg_backend_pid() AND s.backend_start < m.created_at"
-						   " AND (s.state <> 'idle' OR s.state_change > clock_timestamp() - interval '" SETTLED_AFTER "')))");
+						" WHERE m.created_at < clock_timestamp() - interval '" SETTLED_IN_ANY_CASE "'"
+						" OR m.created_at < clock_timestamp() - interval '" SETTLED_AFTER "' AND NOT EXISTS"
+						" (SELECT FROM pg_stat_activity s WHERE s.datname = current_database()"
+						" AND s.backend_type = 'client backend' AND s.pid <> pg_backend_pid() AND s.backend_start < m.created_at"
+						" AND (s.state <> 'idle' OR s.state_change > clock_timestamp() - interval '" SETTLED_AFTER "')))");
 		settled = DatumGetBool(sql_value(0, 0, &isnull));
 	}
 	return settled;

@@ -4,10 +4,11 @@
  *
  * A table is audited by two triggers, one for rows and one for TRUNCATE, that
  * fire whatever session_replication_role says.  audit.targets notes which tables
- * are to have them, so that their absence shows.  What changes is a security event.  Both functions take
- * ShareRowExclusiveLock on the table, as CREATE TRIGGER does, and on its
- * partitions.  The caller must own the table or be a member of sentient_admin;
- * what is done then is done as the extension's owner.
+ * are to have them, so that their absence shows.  Whoever keeps a record of what
+ * changes sets capture_change_hook.  Both functions take ShareRowExclusiveLock on
+ * the table, as CREATE TRIGGER does, and on its partitions.  The caller must own
+ * the table or be a member of sentient_admin; what is done then is done as the
+ * extension's owner.
  */
 #include "postgres.h"
 

@@ -307,8 +307,8 @@ static bool
 check_restore(Verify *verify)
 {
 	uint64		n = sql_read("SELECT m.table_name, m.restored_at, " TABLE_IS_BEING_RESTORED ", coalesce(" TABLE_IS_COMPLETE ", false),"
-								" m.restored_at < clock_timestamp() - interval '" RESTORE_TOO_LONG "' OR m.restored_at > clock_timestamp()"
-								" FROM sentient_edge.managed_tables m WHERE m.restored_at IS NOT NULL ORDER BY 1");
+							 " m.restored_at < clock_timestamp() - interval '" RESTORE_TOO_LONG "' OR m.restored_at > clock_timestamp()"
+							 " FROM sentient_edge.managed_tables m WHERE m.restored_at IS NOT NULL ORDER BY 1");
 	bool		incomplete = false;
 	bool		isnull;
 
@@ -327,7 +327,7 @@ check_restore(Verify *verify)
 		incomplete = incomplete || (DatumGetBool(sql_value(row, 2, &isnull)) && !complete);
 	}
 	if (sql_read("SELECT FROM audit.restore_events WHERE NOT EXISTS (SELECT FROM sentient_edge.managed_tables m"
-					" WHERE m.table_name = 'audit.security_events' AND " TABLE_IS_BEING_RESTORED ") LIMIT 1") > 0)
+				 " WHERE m.table_name = 'audit.security_events' AND " TABLE_IS_BEING_RESTORED ") LIMIT 1") > 0)
 		verify_finding(verify, "restore_unfinished", NO_BLOCK, NO_ENTRY,
 					   "events wait in audit.restore_events for the end of a restore, and there is none: telemetry.run_maintenance() takes them over");
 	return incomplete;
@@ -343,48 +343,48 @@ check_triggers(Verify *verify)
 		return;
 	/* As audit.audited_tables, which somebody may have replaced; tables that nobody can have left out must be there. */
 	n = sql_read("SELECT * FROM (SELECT w.id::regclass::text, CASE WHEN r.oid IS NULL OR t.oid IS NULL THEN 'missing'"
-					" WHEN r.tgenabled <> 'A' OR t.tgenabled <> 'A' THEN 'suspended'"
-					" WHEN r.tgqual IS NOT NULL OR t.tgqual IS NOT NULL OR r.tgattr::text <> '' OR r.tgtype & 25 <> 25 OR t.tgtype & 32 = 0"
-					"  OR (r.tgtype & 4 = 0 AND w.id <> 'telemetry.drone_telemetry'::regclass) THEN 'changed' END AS state"
-					" FROM (SELECT table_id::oid AS id FROM audit.targets"
-					"  UNION SELECT tgrelid FROM pg_trigger WHERE tgname = 'sentient_audit_row' AND tgparentid = 0 AND tgfoid = 'audit.capture_row()'::regprocedure"
-					"  UNION SELECT c.oid FROM pg_class c JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'"
-					"   WHERE c.relkind = 'r' AND c.relnamespace IN ('core'::regnamespace, 'auth'::regnamespace)) w"
-					" LEFT JOIN pg_trigger r ON r.tgrelid = w.id AND r.tgname = 'sentient_audit_row' AND r.tgparentid = 0 AND r.tgfoid = 'audit.capture_row()'::regprocedure"
-					" LEFT JOIN pg_trigger t ON t.tgrelid = w.id AND t.tgname = 'sentient_audit_truncate' AND t.tgfoid = 'audit.capture_truncate()'::regprocedure) AS s"
-					" WHERE state IS NOT NULL ORDER BY 1");
+				 " WHEN r.tgenabled <> 'A' OR t.tgenabled <> 'A' THEN 'suspended'"
+				 " WHEN r.tgqual IS NOT NULL OR t.tgqual IS NOT NULL OR r.tgattr::text <> '' OR r.tgtype & 25 <> 25 OR t.tgtype & 32 = 0"
+				 "  OR (r.tgtype & 4 = 0 AND w.id <> 'telemetry.drone_telemetry'::regclass) THEN 'changed' END AS state"
+				 " FROM (SELECT table_id::oid AS id FROM audit.targets"
+				 "  UNION SELECT tgrelid FROM pg_trigger WHERE tgname = 'sentient_audit_row' AND tgparentid = 0 AND tgfoid = 'audit.capture_row()'::regprocedure"
+				 "  UNION SELECT c.oid FROM pg_class c JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'"
+				 "   WHERE c.relkind = 'r' AND c.relnamespace IN ('core'::regnamespace, 'auth'::regnamespace)) w"
+				 " LEFT JOIN pg_trigger r ON r.tgrelid = w.id AND r.tgname = 'sentient_audit_row' AND r.tgparentid = 0 AND r.tgfoid = 'audit.capture_row()'::regprocedure"
+				 " LEFT JOIN pg_trigger t ON t.tgrelid = w.id AND t.tgname = 'sentient_audit_truncate' AND t.tgfoid = 'audit.capture_truncate()'::regprocedure) AS s"
+				 " WHERE state IS NOT NULL ORDER BY 1");
 	for (uint64 row = 0; row < n; row++)
 		verify_finding(verify, "capture_off", NO_BLOCK, NO_ENTRY, "changes of %s are not captured: its triggers are %s",
 					   sql_string(row, 0), sql_string(row, 1));
 
 	/* Partitions have triggers of their own. */
 	n = sql_read("WITH RECURSIVE part (id) AS (SELECT i.inhrelid FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid AND c.relispartition"
-					" WHERE i.inhparent IN (SELECT table_id::oid FROM audit.targets UNION SELECT tgrelid FROM pg_trigger"
-					"  WHERE tgparentid = 0 AND tgfoid = 'audit.capture_row()'::regprocedure)"
-					" UNION ALL SELECT i.inhrelid FROM part JOIN pg_inherits i ON i.inhparent = part.id)"
-					" SELECT part.id::regclass::text, CASE WHEN bool_or(t.oid IS NULL) THEN 'missing' ELSE 'suspended' END"
-					" FROM part JOIN pg_class c ON c.oid = part.id AND c.relkind IN ('r', 'p')"
-					" CROSS JOIN (VALUES ('audit.capture_row()'::regprocedure), ('audit.capture_truncate()'::regprocedure)) AS f (id)"
-					" LEFT JOIN pg_trigger t ON t.tgrelid = part.id AND t.tgfoid = f.id"
-					" WHERE t.oid IS NULL OR t.tgenabled <> 'A' GROUP BY part.id ORDER BY 1");
+				 " WHERE i.inhparent IN (SELECT table_id::oid FROM audit.targets UNION SELECT tgrelid FROM pg_trigger"
+				 "  WHERE tgparentid = 0 AND tgfoid = 'audit.capture_row()'::regprocedure)"
+				 " UNION ALL SELECT i.inhrelid FROM part JOIN pg_inherits i ON i.inhparent = part.id)"
+				 " SELECT part.id::regclass::text, CASE WHEN bool_or(t.oid IS NULL) THEN 'missing' ELSE 'suspended' END"
+				 " FROM part JOIN pg_class c ON c.oid = part.id AND c.relkind IN ('r', 'p')"
+				 " CROSS JOIN (VALUES ('audit.capture_row()'::regprocedure), ('audit.capture_truncate()'::regprocedure)) AS f (id)"
+				 " LEFT JOIN pg_trigger t ON t.tgrelid = part.id AND t.tgfoid = f.id"
+				 " WHERE t.oid IS NULL OR t.tgenabled <> 'A' GROUP BY part.id ORDER BY 1");
 	for (uint64 row = 0; row < n; row++)
 		verify_finding(verify, "capture_off", NO_BLOCK, NO_ENTRY, "changes of partition %s are not captured: its triggers are %s",
 					   sql_string(row, 0), sql_string(row, 1));
 
 	/* pg_partition_tree does not go by the snapshot: it would name partitions whose triggers are not seen yet. */
 	n = sql_read("WITH RECURSIVE r (id) AS (SELECT unnest('{audit.log,audit.security_events,audit.restore_events,audit.blocks,audit.anchors}'::regclass[])"
-					" UNION ALL SELECT i.inhrelid::regclass FROM r JOIN pg_inherits i ON i.inhparent = r.id)"
-					" SELECT r.id::text FROM r WHERE NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = r.id AND t.tgfoid = 'audit.append_only()'::regprocedure"
-					" AND t.tgtype & 27 = 27 AND t.tgqual IS NULL AND t.tgattr::text = '' AND t.tgenabled = 'A') ORDER BY 1");
+				 " UNION ALL SELECT i.inhrelid::regclass FROM r JOIN pg_inherits i ON i.inhparent = r.id)"
+				 " SELECT r.id::text FROM r WHERE NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = r.id AND t.tgfoid = 'audit.append_only()'::regprocedure"
+				 " AND t.tgtype & 27 = 27 AND t.tgqual IS NULL AND t.tgattr::text = '' AND t.tgenabled = 'A') ORDER BY 1");
 	for (uint64 row = 0; row < n; row++)
 		verify_finding(verify, "protection_off", NO_BLOCK, NO_ENTRY, "%s can be changed: its trigger is disabled or was dropped",
 					   sql_string(row, 0));
 
 	/* What keeps events from the table, or changes them on their way; entries are written past both. */
 	n = sql_read("SELECT i.id::text, i.name FROM (SELECT tgrelid::regclass AS id, tgname AS name FROM pg_trigger WHERE tgtype & 7 = 7 AND NOT tgisinternal"
-					" UNION ALL SELECT ev_class, rulename FROM pg_rewrite WHERE ev_type = '3') AS i"
-					" WHERE i.id IN (SELECT unnest('{audit.security_events,audit.restore_events}'::regclass[])"
-					" UNION ALL SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit.security_events'::regclass) ORDER BY 1, 2");
+				 " UNION ALL SELECT ev_class, rulename FROM pg_rewrite WHERE ev_type = '3') AS i"
+				 " WHERE i.id IN (SELECT unnest('{audit.security_events,audit.restore_events}'::regclass[])"
+				 " UNION ALL SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit.security_events'::regclass) ORDER BY 1, 2");
 	for (uint64 row = 0; row < n; row++)
 		verify_finding(verify, "protection_off", NO_BLOCK, NO_ENTRY, "what is written to %s passes through %s, which is not the extension's",
 					   sql_string(row, 0), sql_string(row, 1));
@@ -397,20 +397,20 @@ check_code(Verify *verify)
 	uint64		n;
 
 	n = sql_read("SELECT f.name, f.finding FROM (VALUES ('audit.capture_row()', 'audit_capture_row', 'capture_off'),"
-					" ('audit.capture_truncate()', 'audit_capture_truncate', 'capture_off'), ('audit.note_drops()', 'audit_note_drops', 'capture_off'),"
-					" ('audit.follow_partitions()', 'audit_follow_partitions', 'capture_off'), ('audit.record_ddl()', 'record_ddl', 'capture_off'),"
-					" ('audit.record_drop()', 'record_drop', 'capture_off'), ('audit.record_rewrite()', 'record_rewrite', 'capture_off'),"
-					" ('audit.append_only()', 'audit_append_only', 'protection_off')) AS f (name, symbol, finding)"
-					" WHERE NOT EXISTS (SELECT FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang WHERE p.oid = to_regprocedure(f.name)"
-					" AND l.lanname = 'c' AND p.probin = '$libdir/sentient_edge' AND p.prosrc = f.symbol) ORDER BY 1");
+				 " ('audit.capture_truncate()', 'audit_capture_truncate', 'capture_off'), ('audit.note_drops()', 'audit_note_drops', 'capture_off'),"
+				 " ('audit.follow_partitions()', 'audit_follow_partitions', 'capture_off'), ('audit.record_ddl()', 'record_ddl', 'capture_off'),"
+				 " ('audit.record_drop()', 'record_drop', 'capture_off'), ('audit.record_rewrite()', 'record_rewrite', 'capture_off'),"
+				 " ('audit.append_only()', 'audit_append_only', 'protection_off')) AS f (name, symbol, finding)"
+				 " WHERE NOT EXISTS (SELECT FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang WHERE p.oid = to_regprocedure(f.name)"
+				 " AND l.lanname = 'c' AND p.probin = '$libdir/sentient_edge' AND p.prosrc = f.symbol) ORDER BY 1");
 	for (uint64 row = 0; row < n; row++)
 		verify_finding(verify, sql_string(row, 1), NO_BLOCK, NO_ENTRY, "function %s was replaced or dropped", sql_string(row, 0));
 
 	n = sql_read("SELECT f.name FROM (VALUES ('sentient_edge_note_drops', 'audit.note_drops()'), ('sentient_edge_follow_partitions', 'audit.follow_partitions()'),"
-					" ('sentient_edge_record_ddl', 'audit.record_ddl()'), ('sentient_edge_record_drop', 'audit.record_drop()'),"
-					" ('sentient_edge_record_rewrite', 'audit.record_rewrite()')) AS f (name, function)"
-					" WHERE NOT EXISTS (SELECT FROM pg_event_trigger t WHERE t.evtname = f.name AND t.evtenabled = 'A'"
-					" AND t.evtfoid = to_regprocedure(f.function) AND (t.evttags IS NULL OR f.name = 'sentient_edge_follow_partitions')) ORDER BY 1");
+				 " ('sentient_edge_record_ddl', 'audit.record_ddl()'), ('sentient_edge_record_drop', 'audit.record_drop()'),"
+				 " ('sentient_edge_record_rewrite', 'audit.record_rewrite()')) AS f (name, function)"
+				 " WHERE NOT EXISTS (SELECT FROM pg_event_trigger t WHERE t.evtname = f.name AND t.evtenabled = 'A'"
+				 " AND t.evtfoid = to_regprocedure(f.function) AND (t.evttags IS NULL OR f.name = 'sentient_edge_follow_partitions')) ORDER BY 1");
 	for (uint64 row = 0; row < n; row++)
 		verify_finding(verify, "capture_off", NO_BLOCK, NO_ENTRY, "event trigger %s is disabled, or was changed or dropped", sql_string(row, 0));
 }

@@ -345,9 +345,9 @@ static void
 check_prune_anchors(Verify *verify)
 {
 	uint64		n = sql_read("SELECT a.block_number, encode(a.block_hash, 'hex'), a.pruned_before, a.pruned_entries, a.key_id, a.signature,"
-								" b.signature IS NOT NULL, a.pruned_partly::text, b.block_hash = a.block_hash, a.pruned_from"
-								" FROM audit.anchors a LEFT JOIN audit.blocks b USING (block_number)"
-								" WHERE a.kind = 'prune' ORDER BY a.created_at");
+							 " b.signature IS NOT NULL, a.pruned_partly::text, b.block_hash = a.block_hash, a.pruned_from"
+							 " FROM audit.anchors a LEFT JOIN audit.blocks b USING (block_number)"
+							 " WHERE a.kind = 'prune' ORDER BY a.created_at");
 	char	  **partly = palloc0(sizeof(char *) * (n + 1));
 
 	verify->anchors = palloc(sizeof(PruneAnchor) * (n + 1));
