@@ -241,10 +241,7 @@ CREATE FUNCTION telemetry.alert_rules_changed() RETURNS trigger
 COMMENT ON FUNCTION telemetry.alert_rules_changed() IS
   'Statement trigger of telemetry.alert_rules, telemetry.geofences and core.drones: has every session read the rules again. For triggers only.';
 
--- A rule without an id is left to the table's constraint: it has nothing that could be compared.
-CREATE TRIGGER check_rule BEFORE INSERT OR UPDATE ON telemetry.alert_rules
-    FOR EACH ROW WHEN (NEW.rule_id IS NOT NULL) EXECUTE FUNCTION telemetry.alert_rule_check();
-CREATE TRIGGER keep_rule BEFORE DELETE ON telemetry.alert_rules
+CREATE TRIGGER check_rule BEFORE INSERT OR UPDATE OR DELETE ON telemetry.alert_rules
     FOR EACH ROW EXECUTE FUNCTION telemetry.alert_rule_check();
 CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON telemetry.alert_rules
     FOR EACH STATEMENT EXECUTE FUNCTION telemetry.alert_rules_changed();

@@ -209,20 +209,20 @@ keep_builtin(const Row *row)
 {
 	Row			old = *row;
 	bool		isnull;
-	bool		no_id;
 	Datum		id;
 	Datum		new_id;
 
 	old.tuple = row->trigger->tg_trigtuple;
 	if (!DatumGetBool(value_of(&old, "is_builtin", &isnull)))
 		return;
-	id = value_of(&old, "rule_id", &isnull);
 	if (TRIGGER_FIRED_BY_UPDATE(row->trigger->tg_event))
 	{
-		/* A null comes before the table's constraint refuses it. */
-		new_id = value_of(row, "rule_id", &no_id);
+		id = value_of(&old, "rule_id", &isnull);
+		new_id = value_of(row, "rule_id", &isnull);
+		if (isnull)
+			return;				/* the table's constraint refuses it */
 		if (DatumGetBool(value_of(row, "is_builtin", &isnull)) && !isnull &&
-			!no_id && memcmp(DatumGetUUIDP(id), DatumGetUUIDP(new_id), UUID_LEN) == 0)
+			memcmp(DatumGetUUIDP(id), DatumGetUUIDP(new_id), UUID_LEN) == 0)
 			return;
 	}
 	ereport(ERROR,
